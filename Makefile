@@ -1,0 +1,35 @@
+# Candor. Each command sets itself up in .venv, is safe to repeat and quick the second time.
+#
+#   make tutorial   execute the course into build/notebooks and write build/report.html
+#   make test       run the tests
+#   make lab        open JupyterLab on the notebooks
+#   make clean      delete what was built; .venv and data/cache stay, since they are slow to make again
+#
+# PYTHON=python3.12   the interpreter for .venv         PROFILE=full   the long version of the course
+# ARGS="…"            handed on to the command, for example: make test ARGS="tests/bias -x"
+
+PYTHON  ?=
+PROFILE ?= quick
+ARGS    ?=
+PY      := .venv/bin/python
+
+.PHONY: help tutorial test lab install clean
+
+help:
+	@sed -n 's/^#  *\(make .*\)/\1/p' Makefile
+
+tutorial: install
+	@$(PY) notebooks/run.py --profile $(PROFILE) $(ARGS)
+
+test: install
+	@$(PY) -m pytest $(ARGS)
+
+lab: install
+	@$(PY) -m jupyterlab --notebook-dir=notebooks $(ARGS)
+
+install:
+	@PYTHON="$(PYTHON)" sh .ci/install
+
+clean:
+	rm -rf build .pytest_cache .hypothesis .ruff_cache candor_workbench.egg-info
+	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

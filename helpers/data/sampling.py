@@ -1,0 +1,99 @@
+"""Which images go where: splits that keep people apart, and balanced selections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from helpers.data.base import FaceDataset
+
+SPLITS = ("train", "validation", "test")
+
+
+def split_identities(
+    identities: Sequence, fractions: Sequence[float] = (0.6, 0.2, 0.2), seed: int = 0
+) -> np.ndarray:
+    """Assign every identity, with all its images, to one split.
+
+    The identities are sorted, shuffled by `seed` and cut, so the outcome depends on which identities there are and on the seed,
+    not on the order of the rows nor on how many images a person has.
+
+    Parameters
+    ----------
+    identities : array (N,), whose face each image shows; compared as strings
+    fractions : three non-negative numbers that sum to 1, the shares of *identities* in train, validation and test.
+        Each split whose fraction is above zero gets at least one identity.
+    seed : int, non-negative
+
+    Returns
+    -------
+    str array (N,) of "train", "validation" and "test"
+
+    Raises
+    ------
+    ValueError : `fractions` do not fit, an identity is missing, or there are fewer identities than splits.
+    """
+    shares = np.asarray(fractions, dtype=float)
+    if shares.shape != (3,) or not np.isfinite(shares).all() or (shares < 0).any() or abs(shares.sum() - 1) > 1e-6:
+        raise ValueError(
+            f"fractions: expected three non-negative numbers that sum to 1 (train, validation, test), got {fractions!r}"
+        )
+    column = pd.Series(identities)
+    if column.isna().any():
+        raise ValueError(f"identities: {column.isna().sum()} of {len(column)} are missing; a split needs to know whose face it is")
+    people, person = np.unique(column.astype(str).to_numpy(dtype=object).astype(str), return_inverse=True)
+    wanted = np.flatnonzero(shares > 0)
+    if len(people) < len(wanted):
+        raise ValueError(
+            f"identities: {len(people)} cannot fill {len(wanted)} splits without sharing a person; "
+            'take split="all", bring more people, or set a fraction to 0'
+        )
+    counts = _whole_shares(len(people), shares)
+    split_of = np.empty(len(people), dtype=object)
+    split_of[np.random.default_rng(seed).permutation(len(people))] = np.repeat(SPLITS, counts)
+    return split_of[person].astype(str)
+
+
+def _whole_shares(n: int, shares: np.ndarray) -> np.ndarray:
+    """Cut n into whole parts proportional to `shares` (largest remainder), none of the wanted ones empty."""
+    counts = np.floor(n * shares + 1e-9).astype(int)
+    remainders = n * shares - counts
+    for i in np.argsort(-remainders, kind="stable")[: n - counts.sum()]:
+        counts[i] += 1
+    for i in np.flatnonzero((shares > 0) & (counts == 0)):
+        counts[np.argmax(counts)] -= 1
+        counts[i] += 1
+    return counts
+
+
+def balanced(dataset: FaceDataset, seed: int = 0) -> np.ndarray:
+    """Pick images so that every cell (target × group) holds equally many: as many as the smallest cell has.
+
+    Parameters
+    ----------
+    dataset : FaceDataset, or anything with `targets`, `group`, `classes` and `groups`
+    seed : int, non-negative
+
+    Returns
+    -------
+    int64 (cells × smallest cell,), sorted indices for `dataset.subset`
+
+    Raises
+    ------
+    ValueError : a cell is empty (it is named), so there is nothing to balance with.
+    """
+    generator = np.random.default_rng(seed)
+    cell = dataset.targets * len(dataset.groups) + dataset.group
+    sizes = np.bincount(cell, minlength=len(dataset.classes) * len(dataset.groups))
+    if sizes.min() == 0:
+        empty = "; ".join(
+            f"{dataset.classes[i // len(dataset.groups)]} × {dataset.groups[i % len(dataset.groups)]}"
+            for i in np.flatnonzero(sizes == 0)
+        )
+        raise ValueError(f"dataset: no image in the cell {empty}, so no selection of it is balanced")
+    picks = [generator.choice(np.flatnonzero(cell == i), sizes.min(), replace=False) for i in range(len(sizes))]
+    return np.sort(np.concatenate(picks)).astype(np.int64)

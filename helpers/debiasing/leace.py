@@ -1,0 +1,59 @@
+"""LEACE: the smallest affine edit after which no linear probe finds the group."""
+
+from __future__ import annotations
+
+import torch
+from concept_erasure import LeaceFitter
+from torch import Tensor, nn
+
+from helpers.debiasing.method import Batch, method
+from helpers.models.layers import LowRank, append_after
+
+WIDEST = 8192  # a covariance of 8192 x 8192 doubles is 0.5 GB; wider layers need another method
+
+
+@method("LEACE", needs={"features"})
+def leace(model: nn.Module, batch: Batch, *, layer: str = "penultimate", shrinkage: bool = True) -> nn.Module:
+    """Erase the group linearly from the features of a layer (LEACE).
+
+    With Z the one-hot group, W = Sigma_xx^(-1/2) and P the orthogonal projection onto the column space of
+    W Sigma_xz, the edit is r(x) = x - W^+ P W (x - E[x]) (Theorem 4.3). Afterwards every group has the same mean
+    feature, which is equivalent to no linear probe beating the best constant guess.
+
+    Parameters
+    ----------
+    layer : str, "penultimate", "last" or a layer's name
+    shrinkage : bool, shrink Sigma_xx towards a multiple of the identity (steadier when rows are few); the
+        group means are equal either way, only the size of the change differs
+
+    Returns
+    -------
+    A copy of `model` with a `LowRank` edit of rank at most groups - 1 after the layer.
+
+    Raises
+    ------
+    ValueError : the layer's output is wider than 8192.
+
+    References
+    ----------
+    Belrose et al., "LEACE: Perfect linear concept erasure in closed form", NeurIPS 2023, arXiv 2306.03819.
+    """
+    name, features = batch.features(layer)
+    if features.shape[1] > WIDEST:
+        raise ValueError(f"layer: {name!r} has {features.shape[1]} outputs; LEACE's covariance is limited to {WIDEST}")
+    left, right, mean = eraser(features, torch.from_numpy(batch.group), shrinkage)
+    return append_after(model, name, LowRank(left, right, mean))
+
+
+def eraser(features: Tensor, group: Tensor, shrinkage: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+    """`left (d, r)`, `right (r, d)` and `mean (d,)` of x - left right (x - mean), float32, with r <= groups - 1."""
+    onehot = nn.functional.one_hot(group).double()
+    fitted = LeaceFitter.fit(
+        features.double(),
+        onehot[:, onehot.any(0)],
+        shrinkage=shrinkage,
+        svd_tol=1e-6,  # the default of 0.01 would keep the direction of a small group
+        constrain_cov_trace=False,  # its mixture with an orthogonal projection leaves group means unequal
+    ).eraser
+    used = fitted.proj_right.abs().sum(1) > 0
+    return fitted.proj_left[:, used].float(), fitted.proj_right[used].float(), fitted.bias.float()

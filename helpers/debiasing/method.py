@@ -1,0 +1,164 @@
+"""The contract of a debiasing method, and the table in which every method is found."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from helpers.models import layers
+
+NEEDS = frozenset({"features", "logits", "binary"})
+
+
+@dataclass(frozen=True)
+class Method:
+    """One entry of `METHODS`: the key, the function, what it needs and its defaults as its signature states them."""
+
+    key: str
+    function: Callable[..., nn.Module]
+    needs: frozenset[str]
+    defaults: dict[str, object]
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring."""
+        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+
+METHODS: dict[str, Method] = {}
+
+
+def method(key: str, *, needs: set[str]) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
+    """Register `function(model, batch, *, option=default, …) -> nn.Module` under `key`.
+
+    The function fits on `batch` and returns a new model; the one it was given stays as it is.
+    Its options are keyword-only, with their defaults in the signature and nowhere else.
+
+    Parameters
+    ----------
+    key : str, the name users write, upper case by custom
+    needs : subset of {"features", "logits", "binary"}; "binary" refuses targets of more than two classes
+
+    Raises
+    ------
+    ValueError : the key is taken, or `needs` holds an unknown word.
+    """
+    if key in METHODS:
+        raise ValueError(f"key: {key!r} is already registered by {METHODS[key].function.__module__}")
+    if unknown := set(needs) - NEEDS:
+        raise ValueError(f"needs: unknown {sorted(unknown)}; accepted: {sorted(NEEDS)}")
+
+    def register(function):
+        options = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        METHODS[key] = Method(key, function, frozenset(needs), {option.name: option.default for option in options})
+        return function
+
+    return register
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a method fits on: labels, groups, logits and the features it asks for, in one order of rows.
+
+    Attributes
+    ----------
+    y, group : int64 (n,), codes of the target class and of the group
+    logits : float32 (n, K), of the model that is to be edited; K = 1 for a single-logit binary model
+    layer, last : str, names of the penultimate layer and of the classifier, by order of execution
+    seed : int, for whatever the method draws
+    """
+
+    y: np.ndarray
+    group: np.ndarray
+    logits: Tensor
+    layer: str
+    last: str
+    seed: int = 0
+    cells: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), int))  # rows of each group x class
+    source: Callable[[str], tuple[str, Tensor]] = field(repr=False, default=None)
+    rows: np.ndarray | None = field(repr=False, default=None)
+
+    def features(self, layer: str = "penultimate") -> tuple[str, Tensor]:
+        """Name of the layer and its flattened output, float32 (n, d), captured once and shared by all methods."""
+        name, features = self.source(layer)
+        return name, features if self.rows is None else features[torch.from_numpy(self.rows)]
+
+    def take(self, rows: np.ndarray) -> Batch:
+        """The same batch restricted to `rows`, an int64 array of row numbers."""
+        kept = rows if self.rows is None else self.rows[rows]
+        return replace(
+            self, y=self.y[rows], group=self.group[rows], logits=self.logits[torch.from_numpy(rows)], rows=kept
+        )
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def groups(self) -> int:
+        """Number of groups: rows of `cells`, so that a part of the data knows the groups of the whole."""
+        return len(self.cells)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, from the width of the logits (one logit stands for two classes)."""
+        return max(2, self.logits.shape[1])
+
+
+def collect(model: nn.Module, data, example: Tensor, *, seed: int = 0, device=None) -> Batch:
+    """Run `model` once over `data` and keep what the methods share.
+
+    Parameters
+    ----------
+    model : nn.Module in evaluation mode
+    data : DataLoader or FaceDataset of (image, target, group)
+    example : float tensor (n, C, H, W), a few images by which the layers are found
+
+    Returns
+    -------
+    Batch of all rows, in the order in which the loader gave them. Features of another layer than the penultimate
+    one cost a pass of their own.
+
+    Raises
+    ------
+    ValueError : a feature or logit is not finite, or a further pass gives the rows in another order.
+    """
+    names = {alias: layers.find(model, alias, example) for alias in ("penultimate", "last")}
+    seen = layers.features(model, data, names["penultimate"], device=device)
+    y, group = np.asarray(seen.y, np.int64), np.asarray(seen.group, np.int64)
+    logits = torch.as_tensor(seen.logits).float().cpu()
+    kept = {names["penultimate"]: finite(seen.features, names["penultimate"])}
+    finite(logits, "the model's output")
+
+    def source(layer):
+        name = names[layer] if layer in names else layers.find(model, layer, example)
+        if name not in kept:
+            again = layers.features(model, data, name, device=device)
+            if not np.array_equal(again.y, y) or not torch.allclose(torch.as_tensor(again.logits).cpu(), logits, atol=1e-3):
+                raise ValueError(
+                    f"layer: a further pass for {name!r} gave the images in another order; "
+                    "give a dataloader without shuffling and random augmentation"
+                )
+            kept[name] = finite(again.features, name)
+        return name, kept[name]
+
+    return Batch(y, group, logits, names["penultimate"], names["last"], seed, count_cells(y, group), source)
+
+
+def count_cells(y: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Rows of each group x class, int64 (G, C)."""
+    groups, classes = int(group.max()) + 1, max(2, int(y.max()) + 1)
+    return np.bincount(group * classes + y, minlength=groups * classes).reshape(groups, classes)
+
+
+def finite(values, where: str) -> Tensor:
+    """`values` as a float32 tensor on the CPU; ValueError if any row holds NaN or infinity."""
+    values = torch.as_tensor(values).float().cpu()
+    bad = int((~torch.isfinite(values.flatten(1)).all(1)).sum())
+    if bad:
+        raise ValueError(f"model: {bad} of {len(values)} images give NaN or infinite values at {where!r}")
+    return values
