@@ -394,25 +394,6 @@ class StackedLinearFractionalStatistic(LinearFractionalStatistic):
         return _stack([each.denom_slope(*label) for each in self.statistics], label)
 
 
-#: What `audit` calls each statistic. One object a name: the audit evaluates these and nothing else.
-STATISTICS: dict[str, Statistic] = {
-    "selection_rate": PositiveRate(),
-    "true_positive_rate": TruePositiveRate(),
-    "false_positive_rate": FalsePositiveRate(),
-    "true_negative_rate": TrueNegativeRate(),
-    "false_negative_rate": FalseNegativeRate(),
-    "positive_predictive_value": PositivePredictiveValue(),
-    "negative_predictive_value": NegativePredictiveValue(),
-    "false_omission_rate": FalseOmissionRate(),
-    "false_discovery_rate": FalseDiscoveryRate(),
-    "accuracy": Accuracy(),
-    "balanced_accuracy": BalancedAccuracy(),
-    "f1": FScore(1.0),
-    "treatment_equality": FalseNegativeFalsePositiveFraction(),
-    "error_rate": ErrorRate(),
-}
-
-
 def divide(num: Tensor, denom: Tensor) -> Tensor:
     """`num / denom`, NaN where `denom` is zero, with no gradient from there.
 
@@ -465,3 +446,22 @@ def _all_linear_fractional(statistics: tuple[Callable, ...]) -> None:
     for each in statistics:
         if not isinstance(each, LinearFractionalStatistic):
             raise ValueError(f"statistics: {each!r} is no LinearFractionalStatistic")
+
+
+#: What `audit` calls each statistic. One object a name: the audit evaluates these and nothing else.
+STATISTICS: dict[str, Statistic] = {
+    "selection_rate": PositiveRate(),
+    "true_positive_rate": TruePositiveRate(),
+    "false_positive_rate": FalsePositiveRate(),
+    "true_negative_rate": TrueNegativeRate(),
+    "false_negative_rate": FalseNegativeRate(),
+    "positive_predictive_value": PositivePredictiveValue(),
+    "negative_predictive_value": NegativePredictiveValue(),
+    "false_omission_rate": FalseOmissionRate(),
+    "false_discovery_rate": FalseDiscoveryRate(),
+    "accuracy": Accuracy(),
+    "balanced_accuracy": BalancedAccuracy(),
+    "f1": FScore(1.0),
+    "treatment_equality": FalseNegativeFalsePositiveFraction(),
+    "error_rate": ErrorRate(),
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import html
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -26,23 +26,25 @@ class FaceDataset(Dataset):
     protected : str, or several: their values are crossed and the groups named "first, second"
     name : str, the data set's name
     split : str, "train", "validation", "test" or "all"
-    classes, groups : names in the order of the codes, for splits that must share codes; None: taken from `reference`
-    reference : DataFrame that defines the levels of the columns, usually the table of all splits; None: `table`
+    classes, groups : names in the order of the codes, for splits that must share codes; None: taken from
+        `reference`
+    reference : DataFrame that defines the levels of the columns, usually the table of all splits; None:
+        `table`
     skipped : pairs (path, reason) of images that could not be read
 
     Attributes
     ----------
     images, table, target, protected, name, split : as given (`protected` is a str or a tuple of str)
-    classes, groups : tuple of str, names in the order of the codes. A yes/no column has "not x", "x"; others have their
-        values. Crossed groups list every combination, the empty ones as well.
+    classes, groups : tuple of str, names in the order of the codes. A yes/no column has "not x", "x"; others
+        have their values. Crossed groups list every combination, the empty ones as well.
     targets, group : int64 arrays (N,)
     image_size : int, or (H, W) if the images are not square
     skipped : list of (path, reason)
 
     Raises
     ------
-    ValueError : images that are not uint8 (N, H, W, 3), N of images and table that differ, an unknown column (with the nearest
-        one), missing labels (column and count), a label outside `classes`.
+    ValueError : images that are not uint8 (N, H, W, 3), N of images and table that differ, an unknown column
+        (with the nearest one), missing labels (column and count), a label outside `classes`.
 
     Examples
     --------
@@ -69,7 +71,12 @@ class FaceDataset(Dataset):
         reference: pd.DataFrame | None = None,
         skipped: Iterable[tuple[str, str]] = (),
     ) -> None:
-        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        if (
+            not isinstance(images, np.ndarray)
+            or images.dtype != np.uint8
+            or images.ndim != 4
+            or images.shape[3] != 3
+        ):
             raise ValueError(f"images: expected a uint8 array (N, H, W, 3), got {_describe(images)}")
         if len(images) != len(table):
             raise ValueError(f"table: {len(table)} rows do not fit {len(images)} images")
@@ -131,13 +138,13 @@ class FaceDataset(Dataset):
         """
         single = np.ndim(index) == 0 and not isinstance(index, slice)
         rows = self._rows([index] if single else index)
-        # Row numbers (never a slice) make numpy copy, so torch gets writable memory even from a read-only map.
-        pixels = torch.from_numpy(np.asarray(self.images[rows])).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+        # Row numbers (never a slice) make numpy copy, so torch gets writable memory even from a read-only
+        # map.
+        pixels = (
+            torch.from_numpy(np.asarray(self.images[rows])).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+        )
         target, group = torch.from_numpy(self.targets[rows]), torch.from_numpy(self.group[rows])
         return (pixels[0].contiguous(), target[0], group[0]) if single else (pixels, target, group)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        return (self[i] for i in range(len(self)))
 
     def _rows(self, indices) -> np.ndarray:
         """Row numbers int64 (n,) in 0 … N-1 for whatever numpy would accept as one index axis."""
@@ -147,14 +154,19 @@ class FaceDataset(Dataset):
         if rows.ndim == 1 and rows.size == 0:
             return np.empty(0, dtype=np.int64)
         if rows.ndim != 1 or rows.dtype.kind not in "iub":
-            raise TypeError(f"index: expected an int, a slice, or a flat sequence of ints or booleans, got {_describe(indices)}")
+            raise TypeError(
+                "index: expected an int, a slice, or a flat sequence of ints or booleans, got "
+                f"{_describe(indices)}"
+            )
         if rows.dtype == bool:
             if len(rows) != len(self):
                 raise IndexError(f"index: a mask of {len(rows)} does not fit {len(self)} images")
             return np.flatnonzero(rows)
         rows = rows.astype(np.int64)
         if (rows < -len(self)).any() or (rows >= len(self)).any():
-            raise IndexError(f"index: {rows[(rows < -len(self)) | (rows >= len(self))][0]} is outside {len(self)} images")
+            raise IndexError(
+                f"index: {rows[(rows < -len(self)) | (rows >= len(self))][0]} is outside {len(self)} images"
+            )
         return rows % len(self)
 
     def loader(self, batch_size: int = 64, shuffle: bool = False, seed: int = 0) -> DataLoader:
@@ -172,9 +184,14 @@ class FaceDataset(Dataset):
         """
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ValueError(f"batch_size: expected a whole number of at least 1, got {batch_size!r}")
-        order = RandomSampler(self, generator=torch.Generator().manual_seed(seed)) if shuffle else SequentialSampler(self)
-        # A sampler of whole batches with batch_size=None lets one array lookup make the batch: no per-image collation.
-        # DataLoader draws a seed for its workers at each pass: its own generator keeps that off the global state.
+        order = (
+            RandomSampler(self, generator=torch.Generator().manual_seed(seed))
+            if shuffle
+            else SequentialSampler(self)
+        )
+        # A sampler of whole batches with batch_size=None lets one array lookup make the batch: no per-image
+        # collation. DataLoader draws a seed for its workers at each pass: its own generator keeps that off
+        # the global state.
         return DataLoader(
             self,
             sampler=BatchSampler(order, int(batch_size), drop_last=False),
@@ -191,7 +208,8 @@ class FaceDataset(Dataset):
 
         Returns
         -------
-        A data set of the same class. What a subclass keeps for each row belongs in `table`, which is cut with the images.
+        A data set of the same class. What a subclass keeps for each row belongs in `table`, which is cut with
+        the images.
 
         Raises
         ------
@@ -217,12 +235,19 @@ class FaceDataset(Dataset):
         other = copy.copy(self)
         classes = self.classes if target is None else None
         groups = self.groups if protected is None else None
-        other._label(self.target if target is None else target, self.protected if protected is None else protected, classes, groups)
+        other._label(
+            self.target if target is None else target,
+            self.protected if protected is None else protected,
+            classes,
+            groups,
+        )
         return other
 
     def counts(self) -> pd.DataFrame:
         """Number of images by group (rows) and class (columns), empty cells as 0."""
-        cells = np.bincount(self.group * len(self.classes) + self.targets, minlength=len(self.groups) * len(self.classes))
+        cells = np.bincount(
+            self.group * len(self.classes) + self.targets, minlength=len(self.groups) * len(self.classes)
+        )
         protected = self.protected if isinstance(self.protected, str) else ", ".join(self.protected)
         return pd.DataFrame(
             cells.reshape(len(self.groups), len(self.classes)),
@@ -249,4 +274,6 @@ class FaceDataset(Dataset):
 
 def _describe(value) -> str:
     shape = getattr(value, "shape", None)
-    return type(value).__name__ if shape is None else f"{type(value).__name__} of {value.dtype} {tuple(shape)}"
+    return (
+        type(value).__name__ if shape is None else f"{type(value).__name__} of {value.dtype} {tuple(shape)}"
+    )

@@ -21,22 +21,26 @@ def find_column(table: pd.DataFrame, column: str, argument: str) -> str:
     try:
         return choose(column, [str(name) for name in table.columns], argument)
     except ValueError as error:
-        raise ValueError(str(error).replace("unknown name", "no column", 1).replace("Accepted:", "Columns:")) from None
+        raise ValueError(
+            str(error).replace("unknown name", "no column", 1).replace("Accepted:", "Columns:")
+        ) from None
 
 
 def missing(column: pd.Series) -> np.ndarray:
     """bool (N,), True where a label is absent: NaN, None, or text of blanks only."""
     absent = column.isna().to_numpy(dtype=bool)
     if not (types.is_numeric_dtype(column) or types.is_bool_dtype(column)):
-        absent = absent | np.array([isinstance(value, str) and not value.strip() for value in column], dtype=bool)
+        absent = absent | np.array(
+            [isinstance(value, str) and not value.strip() for value in column], dtype=bool
+        )
     return absent
 
 
 def level_names(column: pd.Series, name: str) -> tuple[list, tuple[str, ...]]:
     """The values of a label column and what each is called, in the order of the codes.
 
-    A column of booleans, of 0 and 1, or of -1 and 1 has the two levels `not <name>` and `<name>`, even where only one
-    of them occurs. Categories keep their order, other whole numbers and strings are sorted.
+    A column of booleans, of 0 and 1, or of -1 and 1 has the two levels `not <name>` and `<name>`, even where
+    only one of them occurs. Categories keep their order, other whole numbers and strings are sorted.
 
     Parameters
     ----------
@@ -66,10 +70,13 @@ def level_names(column: pd.Series, name: str) -> tuple[list, tuple[str, ...]]:
     if any(isinstance(value, float) and not value.is_integer() for value in found):
         shown = ", ".join(f"{value:g}" for value in sorted(found)[:3])
         raise ValueError(
-            f"column {name!r}: labels must be categories, and it holds fractions ({shown}, …); bin them with pandas.cut"
+            f"column {name!r}: labels must be categories, and it holds fractions ({shown}, …); bin them "
+            "with pandas.cut"
         )
     values = sorted(found, key=lambda value: (isinstance(value, str), value))
-    return values, tuple(f"{value:.0f}" if isinstance(value, float) else str(value).strip() for value in values)
+    return values, tuple(
+        f"{value:.0f}" if isinstance(value, float) else str(value).strip() for value in values
+    )
 
 
 def encode(
@@ -106,17 +113,25 @@ def encode(
         raise ValueError(f"column {name!r}: names of classes repeat: {', '.join(accepted)}")
     # Two new names for a yes/no column rename its levels: ("calm", "smiling") for False, True.
     renames = len(accepted) == len(own) == 2 and own[0] == f"not {name}" and not set(own) & set(accepted)
-    code_of = {own_name: i for i, own_name in enumerate(own)} if renames else {each: i for i, each in enumerate(accepted)}
-    code_of_value = {value: code_of[label] for value, label in zip(values, own, strict=True) if label in code_of}
-    codes = column.map(code_of_value) if not isinstance(column.dtype, pd.CategoricalDtype) else column.astype(object).map(code_of_value)
-    outside = codes.isna().to_numpy(dtype=bool)
+    code_of = (
+        {own_name: i for i, own_name in enumerate(own)}
+        if renames
+        else {each: i for i, each in enumerate(accepted)}
+    )
+    code_of_value = {
+        value: code_of[label] for value, label in zip(values, own, strict=True) if label in code_of
+    }
+    # Python's dictionary, not pandas' map: to the latter 1, 1.0 and True are different keys.
+    distinct, found = pd.factorize(column)
+    codes = np.array([code_of_value.get(value, -1) for value in found.tolist()], dtype=np.int64)[distinct]
+    outside = codes < 0
     if outside.any():
-        label = column[outside].iloc[0]
         raise ValueError(
-            f"column {name!r}: label {label!r} (and {outside.sum() - 1} more rows) is outside the classes "
+            f"column {name!r}: label {column[outside].iloc[0]!r} ({outside.sum()} rows) is outside the "
+            "classes "
             f"{', '.join(accepted)}"
         )
-    return codes.to_numpy(dtype=np.int64), accepted
+    return codes, accepted
 
 
 def cross(codes: Sequence[np.ndarray], names: Sequence[Sequence[str]]) -> tuple[np.ndarray, tuple[str, ...]]:

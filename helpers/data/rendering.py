@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from helpers.data.styles import Person, definition, svg_options
+from helpers.data.styles import GUIDES, Person, definition, svg_options
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ def draw_nuisance(rng: np.random.Generator, strength: float = 1.0) -> Nuisance:
     white = (1.0, 1.0, 1.0)
     mix = lambda colour: tuple(float(strength * c + (1 - strength) * w) for c, w in zip(colour, white, strict=True))
     return Nuisance(
-        scale=1.0 + strength * float(rng.uniform(0.0, 0.2)),
+        scale=1.0 + strength * float(rng.uniform(-0.08, 0.12)),
         rotation=strength * float(rng.uniform(-10, 10)),
         shift=tuple((strength * rng.uniform(-0.05, 0.05, 2)).tolist()),
-        blur=strength * float(rng.uniform(0.006, 0.022)),
-        light=1.0 + strength * float(rng.uniform(-0.4, 0.15)),
+        blur=strength * float(rng.uniform(0.004, 0.016)),
+        light=1.0 + strength * float(rng.uniform(-0.35, 0.15)),
         tint=tuple((1 + strength * rng.uniform(-0.08, 0.08, 3)).tolist()),
         shade=tuple((strength * rng.uniform(-0.2, 0.2, 2)).tolist()),
         background=(mix(colours[0]), mix(colours[1]), float(turn)),
@@ -58,8 +58,11 @@ def rasterise(options: Mapping[str, Any], style: str, nuisance: Nuisance, size: 
     import resvg_py
     from dicebear import Avatar
 
-    pose = {"scale": nuisance.scale, "rotate": nuisance.rotation,
-            "translateX": 100 * nuisance.shift[0], "translateY": 100 * nuisance.shift[1]}
+    x, y, zoom = GUIDES[style].frame
+    zoom = zoom * nuisance.scale
+    pose = {"scale": zoom, "rotate": nuisance.rotation,
+            "translateX": 100 * ((0.5 - x) * zoom + nuisance.shift[0]),
+            "translateY": 100 * ((0.5 - y) * zoom + nuisance.shift[1])}
     svg = Avatar(definition(style), {**options, **pose}).to_string()
     png = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, skip_system_fonts=True)
     return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGBA"), dtype=np.float32) / 255

@@ -19,14 +19,14 @@ def split_identities(
 ) -> np.ndarray:
     """Assign every identity, with all its images, to one split.
 
-    The identities are sorted, shuffled by `seed` and cut, so the outcome depends on which identities there are and on the seed,
-    not on the order of the rows nor on how many images a person has.
+    The identities are sorted, shuffled by `seed` and cut, so the outcome depends on which identities there
+    are and on the seed, not on the order of the rows nor on how many images a person has.
 
     Parameters
     ----------
     identities : array (N,), whose face each image shows; compared as strings
-    fractions : three non-negative numbers that sum to 1, the shares of *identities* in train, validation and test.
-        Each split whose fraction is above zero gets at least one identity.
+    fractions : three non-negative numbers that sum to 1, the shares of *identities* in train, validation and
+        test. Each split whose fraction is above zero gets at least one identity.
     seed : int, non-negative
 
     Returns
@@ -38,13 +38,22 @@ def split_identities(
     ValueError : `fractions` do not fit, an identity is missing, or there are fewer identities than splits.
     """
     shares = np.asarray(fractions, dtype=float)
-    if shares.shape != (3,) or not np.isfinite(shares).all() or (shares < 0).any() or abs(shares.sum() - 1) > 1e-6:
+    if (
+        shares.shape != (3,)
+        or not np.isfinite(shares).all()
+        or (shares < 0).any()
+        or abs(shares.sum() - 1) > 1e-6
+    ):
         raise ValueError(
-            f"fractions: expected three non-negative numbers that sum to 1 (train, validation, test), got {fractions!r}"
+            "fractions: expected three non-negative numbers that sum to 1 (train, validation, test), got "
+            f"{fractions!r}"
         )
     column = pd.Series(identities)
     if column.isna().any():
-        raise ValueError(f"identities: {column.isna().sum()} of {len(column)} are missing; a split needs to know whose face it is")
+        raise ValueError(
+            f"identities: {column.isna().sum()} of {len(column)} are missing; a split needs to know whose "
+            "face it is"
+        )
     people, person = np.unique(column.astype(str).to_numpy(dtype=object).astype(str), return_inverse=True)
     wanted = np.flatnonzero(shares > 0)
     if len(people) < len(wanted):
@@ -95,5 +104,7 @@ def balanced(dataset: FaceDataset, seed: int = 0) -> np.ndarray:
             for i in np.flatnonzero(sizes == 0)
         )
         raise ValueError(f"dataset: no image in the cell {empty}, so no selection of it is balanced")
-    picks = [generator.choice(np.flatnonzero(cell == i), sizes.min(), replace=False) for i in range(len(sizes))]
+    picks = [
+        generator.choice(np.flatnonzero(cell == i), sizes.min(), replace=False) for i in range(len(sizes))
+    ]
     return np.sort(np.concatenate(picks)).astype(np.int64)

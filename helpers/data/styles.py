@@ -46,7 +46,8 @@ class StyleGuide:
     """How one DiceBear style draws the vocabulary.
 
     `mouth`, `hair`, `glasses`, `facial_hair` map values to variant names; an attribute that the style has no
-    drawing for is listed in `cannot`. `regions` names, for each face region, the options that take it away.
+    drawing for is listed in `cannot`. `regions` names, for each face region, the options that take it away. `frame` is
+    the face's centre (x, y, fractions of the canvas) and the zoom that brings it to a common size in all styles.
     """
 
     mouth: tuple[str, Mapping[bool, tuple[str, ...]]]
@@ -58,11 +59,13 @@ class StyleGuide:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     free: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     no_glasses: str | None = None
+    frame: tuple[float, float, float] = (0.5, 0.5, 1.0)
     cannot: tuple[str, ...] = ()
 
 
 GUIDES: dict[str, StyleGuide] = {
     "avataaars": StyleGuide(
+        frame=(0.5, 0.43, 1.45),
         mouth=("mouth", {True: ("default", "smile", "twinkle"), False: ("concerned", "disbelief", "sad", "serious")}),
         hair=("top", {
             "short": ("shortFlat", "shortRound", "shortCurly", "theCaesar", "theCaesarAndSidePart", "sides", "frizzle"),
@@ -82,6 +85,7 @@ GUIDES: dict[str, StyleGuide] = {
                  "clothing": {"clothesProbability": 0}},
     ),
     "open-peeps": StyleGuide(
+        frame=(0.57, 0.45, 1.4),
         mouth=("expression", {True: ("smile", "calm", "cheeky", "smileTeethGap"),
                               False: ("blank", "solemn", "tired", "serious")}),
         hair=("head", {
@@ -98,6 +102,7 @@ GUIDES: dict[str, StyleGuide] = {
                  "clothing": {"clothingColor": "00ff00"}},
     ),
     "micah": StyleGuide(
+        frame=(0.51, 0.4, 1.4),
         mouth=("mouth", {True: ("laughing", "smile", "smirk"), False: ("frown", "nervous", "pucker", "sad")}),
         hair=("hair", {"short": ("fonze", "mrClean", "mrT", "dannyPhantom"), "long": ("full", "pixie"),
                        "covered": ("turban",)}),
@@ -114,6 +119,7 @@ GUIDES: dict[str, StyleGuide] = {
                  "clothing": {"shirtColor": "00ff00"}},
     ),
     "personas": StyleGuide(
+        frame=(0.5, 0.42, 1.5),
         mouth=("mouth", {True: ("bigSmile", "smile"), False: ("frown", "surprise")}),
         hair=("hair", {
             "short": ("bald", "buzzcut", "curlyHighTop", "fade", "mohawk", "shortCombover"),
@@ -130,6 +136,7 @@ GUIDES: dict[str, StyleGuide] = {
                  "hair": {"hairProbability": 0}, "clothing": {"clothingColor": "00ff00"}},
     ),
     "big-smile": StyleGuide(
+        frame=(0.53, 0.52, 1.0),
         mouth=("mouth", {True: ("gapSmile", "kawaii", "openedSmile", "teethSmile"), False: ("openSad", "unimpressed")}),
         hair=("hair", {"short": ("bowlCutHair", "curlyShortHair", "shavedHead", "shortHair"),
                        "long": ("bangs", "braids", "straightHair", "wavyBob")}),

@@ -1,11 +1,23 @@
-"""Counts of true and false positives at every threshold, and the search for one threshold a group."""
+"""Counts at every threshold, and the search for one threshold a group."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.spatial import KDTree
+
+from helpers.bias.statistics import STATISTICS
+
+LABEL = torch.tensor([[0.0], [0.0], [1.0], [1.0]], dtype=torch.float64)  # the four cells of a binary table …
+PREDICTION = torch.tensor([[0.0], [1.0], [0.0], [1.0]], dtype=torch.float64)  # … as four weighted rows
+
+
+def rate(name: str, cells: np.ndarray) -> np.ndarray:
+    """The statistic `name` of every column of `cells`, counts (4, S) in the order of `LABEL`: float64 (S,)."""
+    weights = torch.from_numpy(np.ascontiguousarray(cells, dtype=np.float64))
+    return STATISTICS[name](PREDICTION, weights, LABEL).numpy()
 
 
 @dataclass(frozen=True)
@@ -15,39 +27,37 @@ class Curve:
     Attributes
     ----------
     threshold : float64 (m,), ascending; from below all scores to above all
-    found, false : int64 (m,), true and false positives at each threshold
-    positives, negatives : int, images of each class in the group
+    cells : int64 (4, m), images by (label, prediction): (0, 0), (0, 1), (1, 0), (1, 1)
+    found, false : float64 (m,), true and false positive rate; NaN where the group has no image of that class
     """
 
     threshold: np.ndarray
+    cells: np.ndarray
     found: np.ndarray
     false: np.ndarray
-    positives: int
-    negatives: int
 
 
-def curve(score: np.ndarray, y: np.ndarray, at_most: int = 1000) -> Curve:
-    """The `Curve` of a group's scores (n,) and labels (n,) in {0, 1}; thresholds lie midway between scores.
+def candidates(score: np.ndarray, at_most: int = 1000) -> np.ndarray:
+    """Thresholds midway between neighbouring scores (n,), one below all, one above all and 0, the model's own.
 
-    More than `at_most` candidates are thinned to quantiles; the threshold 0, the model's own, always stays.
+    More than `at_most` are thinned to quantiles.
     """
-    score = np.asarray(score, np.float64)
-    values = np.unique(score)
+    values = np.unique(np.asarray(score, np.float64))
     middle = (values[1:] + values[:-1]) / 2
     if len(middle) > at_most:
         middle = middle[np.linspace(0, len(middle) - 1, at_most).round().astype(int)]
-    edges = np.array([values[0] - 1, 0.0, values[-1] + 1])
-    threshold = np.unique(np.concatenate([middle, edges]))
-    counts = []
-    for label in (1, 0):
-        of_label = np.sort(score[y == label])
-        counts.append(len(of_label) - np.searchsorted(of_label, threshold, side="right"))
-    return Curve(threshold, *counts, int((y == 1).sum()), int((y == 0).sum()))
+    return np.unique(np.concatenate([middle, [values[0] - 1, 0.0, values[-1] + 1]]))
 
 
-def rates(count: np.ndarray, total: int) -> np.ndarray:
-    """`count / total` as float64; NaN where the group has no image of that class."""
-    return count / total if total else np.full(np.shape(count), np.nan)
+def curve(score: np.ndarray, y: np.ndarray, threshold: np.ndarray) -> Curve:
+    """The `Curve` of a group's scores (n,) and labels (n,) in {0, 1} at the thresholds (m,)."""
+    cells = []
+    for label in (0, 1):
+        of_label = np.sort(np.asarray(score, np.float64)[y == label])
+        below = np.searchsorted(of_label, threshold, side="right")
+        cells += [below, len(of_label) - below]
+    cells = np.stack(cells)
+    return Curve(threshold, cells, rate("true_positive_rate", cells), rate("false_positive_rate", cells))
 
 
 def spread(values: np.ndarray) -> np.ndarray:
@@ -72,30 +82,25 @@ class Objective:
 
     def parts(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Balanced accuracy and equalized-odds gap, float64 (S,) each."""
-        pairs = [(c, chosen[..., g]) for g, c in enumerate(self.curves)]
-        found = np.stack([c.found[i] for c, i in pairs], -1)
-        false = np.stack([c.false[i] for c, i in pairs], -1)
-        true_positive = np.stack([rates(c.found[i], c.positives) for c, i in pairs], -1)
-        false_positive = np.stack([rates(c.false[i], c.negatives) for c, i in pairs], -1)
-        positives = sum(c.positives for c in self.curves)
-        negatives = sum(c.negatives for c in self.curves)
-        balanced_accuracy = (found.sum(-1) / positives + 1 - false.sum(-1) / negatives) / 2
-        return balanced_accuracy, np.maximum(spread(true_positive), spread(false_positive))
+        pairs = list(zip(self.curves, np.asarray(chosen).T, strict=True))
+        balanced_accuracy = rate("balanced_accuracy", sum(c.cells[:, i] for c, i in pairs))
+        found = spread(np.stack([c.found[i] for c, i in pairs], -1))
+        false = spread(np.stack([c.false[i] for c, i in pairs], -1))
+        return balanced_accuracy, np.maximum(found, false)
 
 
 def search(objective: Objective, *, grid: int = 64, starts: int = 32) -> np.ndarray:
     """Index of the threshold of each group that maximises the objective, int64 (G,).
 
     Every group is brought as near as its curve allows to a common target point (FPR, TPR); the target is swept over
-    a `grid` x `grid` net. From the best `starts` of these, from the model's own thresholds and from the best single
-    threshold, one group at a time is then set to its best threshold until nothing improves.
+    a `grid` x `grid` net. From the best `starts` of these and from the model's own thresholds, one group at a time
+    is then set to its best threshold until nothing improves. On small problems this finds the exhaustive optimum.
     """
     curves = objective.curves
     own = np.array([[np.searchsorted(c.threshold, 0.0) for c in curves]])
-    swept = np.concatenate([nearest_to_targets(curves, grid), common(curves), own])
-    order = np.argsort(-objective(swept), kind="stable")[:starts]
-    candidates = np.unique(np.concatenate([swept[order], own]), axis=0)
-    improved = np.array([ascend(objective, start) for start in candidates])
+    swept = nearest_to_targets(curves, grid)
+    best = np.argsort(-objective(swept), kind="stable")[:starts]
+    improved = np.array([ascend(objective, start) for start in np.unique(np.concatenate([own, swept[best]]), axis=0)])
     return improved[np.argmax(objective(improved))]
 
 
@@ -106,16 +111,10 @@ def nearest_to_targets(curves: tuple[Curve, ...], grid: int) -> np.ndarray:
     targets = targets[targets[:, 1] >= targets[:, 0]]
     chosen = []
     for c in curves:
-        points = np.stack([rates(c.false, c.negatives), rates(c.found, c.positives)], -1)
+        points = np.stack([c.false, c.found], -1)
         usable = ~np.isnan(points[0])  # a group of one class is matched on the rate that it has
         chosen.append(KDTree(points[:, usable]).query(targets[:, usable])[1])
     return np.stack(chosen, -1)
-
-
-def common(curves: tuple[Curve, ...]) -> np.ndarray:
-    """The same threshold for every group, one row for each distinct threshold of any group, int64 (S, G)."""
-    values = np.unique(np.concatenate([c.threshold for c in curves]))
-    return np.stack([np.clip(np.searchsorted(c.threshold, values), 0, len(c.threshold) - 1) for c in curves], -1)
 
 
 def ascend(objective: Objective, start: np.ndarray, rounds: int = 50) -> np.ndarray:

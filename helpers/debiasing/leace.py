@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
-from concept_erasure import LeaceFitter
 from torch import Tensor, nn
 
 from helpers.debiasing.method import Batch, method
-from helpers.models.layers import LowRank, append_after
+from helpers.models.affine import LowRank
+from helpers.models.layers import append_after
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # the package compiles a part not used here with torch.jit
+    from concept_erasure import LeaceFitter
 
 WIDEST = 8192  # a covariance of 8192 x 8192 doubles is 0.5 GB; wider layers need another method
 
@@ -22,7 +28,7 @@ def leace(model: nn.Module, batch: Batch, *, layer: str = "penultimate", shrinka
 
     Parameters
     ----------
-    layer : str, "penultimate", "last" or a layer's name
+    layer : str, "penultimate", "last" or a layer's name; at a map the edit acts on the channels of every position
     shrinkage : bool, shrink Sigma_xx towards a multiple of the identity (steadier when rows are few); the
         group means are equal either way, only the size of the change differs
 
@@ -38,15 +44,15 @@ def leace(model: nn.Module, batch: Batch, *, layer: str = "penultimate", shrinka
     ----------
     Belrose et al., "LEACE: Perfect linear concept erasure in closed form", NeurIPS 2023, arXiv 2306.03819.
     """
-    name, features = batch.features(layer)
+    name, features, positions = batch.rows_at(layer)
     if features.shape[1] > WIDEST:
-        raise ValueError(f"layer: {name!r} has {features.shape[1]} outputs; LEACE's covariance is limited to {WIDEST}")
-    left, right, mean = eraser(features, torch.from_numpy(batch.group), shrinkage)
-    return append_after(model, name, LowRank(left, right, mean))
+        raise ValueError(f"layer: {name!r} has {features.shape[1]} features; LEACE's covariance is limited to {WIDEST}")
+    eraser = fit_eraser(features, torch.from_numpy(batch.group[positions]), shrinkage)
+    return append_after(model, name, eraser)
 
 
-def eraser(features: Tensor, group: Tensor, shrinkage: bool = True) -> tuple[Tensor, Tensor, Tensor]:
-    """`left (d, r)`, `right (r, d)` and `mean (d,)` of x - left right (x - mean), float32, with r <= groups - 1."""
+def fit_eraser(features: Tensor, group: Tensor, shrinkage: bool = True) -> LowRank:
+    """The edit of features (n, d) that makes the mean of every `group` (n,) the same, of rank at most groups - 1."""
     onehot = nn.functional.one_hot(group).double()
     fitted = LeaceFitter.fit(
         features.double(),
@@ -56,4 +62,5 @@ def eraser(features: Tensor, group: Tensor, shrinkage: bool = True) -> tuple[Ten
         constrain_cov_trace=False,  # its mixture with an orthogonal projection leaves group means unequal
     ).eraser
     used = fitted.proj_right.abs().sum(1) > 0
-    return fitted.proj_left[:, used].float(), fitted.proj_right[used].float(), fitted.bias.float()
+    down, up = fitted.proj_right[used].T, fitted.proj_left[:, used]
+    return LowRank(features.shape[1], int(used.sum()), fitted.bias, down, up)

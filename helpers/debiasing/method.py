@@ -84,9 +84,20 @@ class Batch:
     rows: np.ndarray | None = field(repr=False, default=None)
 
     def features(self, layer: str = "penultimate") -> tuple[str, Tensor]:
-        """Name of the layer and its flattened output, float32 (n, d), captured once and shared by all methods."""
+        """Name of the layer and its output, float32 (n, d) or (n, C, H, W), captured once and shared by all methods."""
         name, features = self.source(layer)
         return name, features if self.rows is None else features[torch.from_numpy(self.rows)]
+
+    def rows_at(self, layer: str = "penultimate") -> tuple[str, Tensor, np.ndarray]:
+        """Name, features as rows float32 (m, d), and the image each row belongs to, int64 (m,).
+
+        m = n at a flat layer; a map (n, C, H, W) gives a row of C features a position, tokens (n, T, d) one a token.
+        """
+        name, features = self.features(layer)
+        if features.dim() == 4:
+            features = features.movedim(1, -1)
+        each = features[0].numel() // features.shape[-1] if len(features) else 1
+        return name, features.reshape(-1, features.shape[-1]), np.repeat(np.arange(len(features)), each)
 
     def take(self, rows: np.ndarray) -> Batch:
         """The same batch restricted to `rows`, an int64 array of row numbers."""

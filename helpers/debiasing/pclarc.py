@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import nn
 
 from helpers.debiasing.cav import directions
 from helpers.debiasing.method import Batch, method
-from helpers.models.layers import LowRank, append_after
+from helpers.models.affine import LowRank
+from helpers.models.layers import append_after
 
 
 @method("PCLARC", needs={"features"})
@@ -27,7 +27,7 @@ def pclarc(
 
     Parameters
     ----------
-    layer : str, "penultimate", "last" or a layer's name
+    layer : str, "penultimate", "last" or a layer's name; at a map the edit acts on the channels of every position
     cav_type : "signal", "mean_difference", "ridge", "logistic", "svm" or "lda"
     reference : "balanced" or the code of a group. A code takes that group's mean as z, as in the paper, where one
         group is free of the artefact. No group of people is; sending everybody to one group's mean also passes
@@ -47,19 +47,18 @@ def pclarc(
     Anders et al., "Finding and removing Clever Hans: using explanation methods to debug and improve deep models",
     Information Fusion 77, 2022.
     """
-    name, features = batch.features(layer)
-    x = features.double().numpy()
-    basis = directions(x, batch.group, cav_type, batch.seed)
-    left = torch.from_numpy(basis).float()
-    z = torch.from_numpy(reference_point(x, batch, reference)).float()
-    return append_after(model, name, LowRank(left, left.T.contiguous(), z))
+    name, features, positions = batch.rows_at(layer)
+    x, group = features.double().numpy(), batch.group[positions]
+    basis = directions(x, group, cav_type, batch.seed)
+    z = reference_point(x, group, batch.y[positions], reference)
+    return append_after(model, name, LowRank(x.shape[1], basis.shape[1], z, basis, basis))
 
 
-def reference_point(x: np.ndarray, batch: Batch, reference: int | str) -> np.ndarray:
+def reference_point(x: np.ndarray, group: np.ndarray, y: np.ndarray, reference: int | str) -> np.ndarray:
     """The point z (d,) whose value along the concept every image is given."""
     if reference == "balanced":
-        cells = batch.group * batch.classes + batch.y
-        return np.mean([x[cells == cell].mean(0) for cell in np.unique(cells)], axis=0)
-    if isinstance(reference, str) or reference not in batch.group:
-        raise ValueError(f"reference: {reference!r} is neither 'balanced' nor one of {np.unique(batch.group).tolist()}")
-    return x[batch.group == reference].mean(0)
+        cell = group * (y.max() + 1) + y
+        return np.mean([x[cell == code].mean(0) for code in np.unique(cell)], axis=0)
+    if isinstance(reference, str) or reference not in group:
+        raise ValueError(f"reference: {reference!r} is neither 'balanced' nor one of {np.unique(group).tolist()}")
+    return x[group == reference].mean(0)

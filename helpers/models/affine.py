@@ -54,10 +54,10 @@ class Affine(nn.Module):
 
 @edit
 class LowRank(nn.Module):
-    """x -> x - (x - mu) P Qᵀ on the features of a layer, in O(d k) memory; the identity until it is given values.
+    """x -> x - (x - mu) P Qᵀ on a layer's features, in O(d k) memory; the identity until it is given values.
 
-    An eraser of k directions in d features (a projection on concept vectors, LEACE) has this form, and a d × d
-    matrix would be out of reach on a flattened map.
+    An eraser of k directions in d features (a projection on concept vectors, LEACE) has this form, and a
+    d × d matrix would be out of reach on a flattened map.
 
     Parameters
     ----------

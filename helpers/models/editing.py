@@ -25,7 +25,9 @@ def edit(cls: type[nn.Module]) -> type[nn.Module]:
     ValueError : another class of that name is registered.
     """
     if not callable(getattr(cls, "config", None)):
-        raise TypeError(f"cls: {cls.__name__} has no config() method, so it could not be built again from a file")
+        raise TypeError(
+            f"cls: {cls.__name__} has no config() method, so it could not be built again from a file"
+        )
     known = EDITS.get(cls.__name__)
     if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ValueError(f"cls: an edit named {cls.__name__!r} is registered already, by {known.__module__}")
@@ -39,7 +41,7 @@ class Edited(nn.Module):
     Parameters
     ----------
     layer : nn.Module, the layer as it was (a whole model, for an edit of its logits)
-    edit : nn.Module, called with the layer's output; with `group=` too if its attribute `needs_group` is True.
+    edit : nn.Module, called with the layer's output; with `group=` too if it has `needs_group = True`.
         Setting `edit.enabled = False` switches it off until it is set to True again.
     """
 
@@ -47,7 +49,9 @@ class Edited(nn.Module):
         super().__init__()
         self.layer, self.edit = layer, edit
         self.needs_group = bool(getattr(layer, "needs_group", False) or getattr(edit, "needs_group", False))
-        for key in DESCRIPTION:  # an edit of the logits wraps the whole model, whose classes a caller still asks for
+        for key in (
+            DESCRIPTION
+        ):  # an edit of the logits wraps the whole model, whose classes a caller still asks for
             if hasattr(layer, key):
                 setattr(self, key, getattr(layer, key))
 
@@ -58,7 +62,9 @@ class Edited(nn.Module):
         output = self.layer(*args, **kwargs)
         if not getattr(self.edit, "enabled", True):
             return output
-        return self.edit(output, group=group) if getattr(self.edit, "needs_group", False) else self.edit(output)
+        return (
+            self.edit(output, group=group) if getattr(self.edit, "needs_group", False) else self.edit(output)
+        )
 
 
 def append_after(model: nn.Module, name: str, module: nn.Module) -> nn.Module:
@@ -82,8 +88,10 @@ def append_after(model: nn.Module, name: str, module: nn.Module) -> nn.Module:
     if name != "":
         name = choose(name, [known for known, _ in model.named_modules() if known], "name")
         if getattr(module, "needs_group", False):
-            raise ValueError(f'name: {type(module).__name__} needs the group, which only name="" (the logits) gets; '
-                             f"got {name!r}")
+            raise ValueError(
+                f'name: {type(module).__name__} needs the group, which only name="" (the logits) gets; '
+                f"got {name!r}"
+            )
     edited = copy.deepcopy(model)
     layer = edited.get_submodule(name)
     tensor = next((t for part in (layer, edited) for t in (*part.parameters(), *part.buffers())), None)
@@ -126,7 +134,7 @@ def unedited(model: nn.Module) -> nn.Module:
     base = copy.deepcopy(model)
     while isinstance(base, Edited):
         base = base.layer
-    for name, module in list(base.named_modules(remove_duplicate=False)):
+    for module in list(base.modules()):
         for child, part in list(module._modules.items()):
             while isinstance(part, Edited):
                 part = part.layer
@@ -150,5 +158,7 @@ def on_features(x: torch.Tensor, features: int, function) -> torch.Tensor:
         return function(x.flatten(1)).reshape(x.shape)
     if x.dim() in (2, 3) and x.shape[-1] == features:
         return function(x)
-    raise ValueError(f"x: shape {tuple(x.shape)} does not fit an edit of {features} features; "
-                     f"accepted (N, {features}), (N, T, {features}), (N, {features}, H, W) or C·H·W = {features}")
+    raise ValueError(
+        f"x: shape {tuple(x.shape)} does not fit an edit of {features} features; "
+        f"accepted (N, {features}), (N, T, {features}), (N, {features}, H, W) or C·H·W = {features}"
+    )

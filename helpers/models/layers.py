@@ -16,8 +16,19 @@ from helpers.models.editing import EDITS, Edited, append_after, edit, edits, une
 from helpers.models.running import call, device_of, evaluating, untouched_random_state
 from helpers.names import choose
 
-__all__ = ["EDITS", "Edited", "Features", "append_after", "capture", "edit", "edits", "features", "find", "flow",
-           "unedited"]
+__all__ = [
+    "EDITS",
+    "Edited",
+    "Features",
+    "append_after",
+    "capture",
+    "edit",
+    "edits",
+    "features",
+    "find",
+    "flow",
+    "unedited",
+]
 
 
 @contextmanager
@@ -28,7 +39,9 @@ def _watched(model: nn.Module, names, look) -> Iterator[None]:
         for name in names:
             if name not in layers:
                 choose(name, filter(None, layers), "names")
-            hook = layers[name].register_forward_hook(lambda module, args, output, name=name: look(name, output))
+            hook = layers[name].register_forward_hook(
+                lambda module, args, output, name=name: look(name, output)
+            )
             stack.callback(hook.remove)
         yield
 
@@ -54,7 +67,9 @@ def capture(model: nn.Module, *names: str) -> Iterator[dict[str, Tensor]]:
 
     def keep(name, output):
         # A copy: an in-place ReLU after the layer would otherwise rewrite what was captured.
-        outputs[name] = tree_map(lambda part: part.detach().clone() if isinstance(part, Tensor) else part, output)
+        outputs[name] = tree_map(
+            lambda part: part.detach().clone() if isinstance(part, Tensor) else part, output
+        )
 
     with _watched(model, names, keep):
         yield outputs
@@ -70,8 +85,8 @@ def flow(model: nn.Module, example: Tensor) -> list[str]:
 
     Returns
     -------
-    list of names of `model.named_modules()`, without "", each once (at its first use). Layers that are registered
-    but not run are missing.
+    list of names of `model.named_modules()`, without "", each once (at its first use). Layers that are
+    registered but not run are missing.
     """
     order: dict[str, None] = {}
     names = [name for name, _ in model.named_modules() if name]
@@ -84,8 +99,8 @@ def flow(model: nn.Module, example: Tensor) -> list[str]:
 def find(model: nn.Module, layer: str | nn.Module, example: Tensor | None = None) -> str:
     """The name of a layer that is given by its role, its name, or itself.
 
-    The roles follow the graph that autograd records on `example`, not the order of registration: `"last"` is the
-    layer with a weight matrix that is nearest to the logits (the classifier), `"penultimate"` the layer
+    The roles follow the graph that autograd records on `example`, not the order of registration: `"last"` is
+    the layer with a weight matrix that is nearest to the logits (the classifier), `"penultimate"` the layer
     whose output feeds it (in a torchvision ResNet the average pooling). Functions without a layer, such as
     `torch.flatten` or `F.relu`, are passed through. Where the classifier is a function of a weight that
     the model itself holds, "last" is "".
@@ -111,8 +126,11 @@ def find(model: nn.Module, layer: str | nn.Module, example: Tensor | None = None
             raise ValueError(f"layer: the {type(layer).__name__} given is not a part of the model")
         return names[0]
     if layer not in ("last", "penultimate"):
-        return layer if layer == "" else choose(
-            layer, ["last", "penultimate", *filter(None, dict(model.named_modules()))], "layer")
+        return (
+            layer
+            if layer == ""
+            else choose(layer, ["last", "penultimate", *filter(None, dict(model.named_modules()))], "layer")
+        )
     if example is None:
         raise ValueError(f"example: finding the layer {layer!r} needs an image tensor (1, 3, H, W) to follow")
     if isinstance(model, Edited):  # an edit of the logits need not be differentiable
@@ -123,34 +141,50 @@ def find(model: nn.Module, layer: str | nn.Module, example: Tensor | None = None
 
 def _find_role(model: nn.Module, role: str, example: Tensor) -> str:
     # Stand-ins that want a gradient make frozen weights show in the graph without touching the model.
-    stand_ins = {name: p.detach().requires_grad_(p.is_floating_point()) for name, p in model.named_parameters()}
+    stand_ins = {
+        name: p.detach().requires_grad_(p.is_floating_point()) for name, p in model.named_parameters()
+    }
     owners = {id(tensor): name for name, tensor in stand_ins.items()}
     image = example[:1].detach().to(device_of(model)).clone().requires_grad_(True)
-    ends: list[tuple[str, object]] = []  # (layer, node of the graph that made its output), in order of execution
+    ends: list[
+        tuple[str, object]
+    ] = []  # (layer, node of the graph that made its output), in order of execution
 
     def note(name, output):
-        ends.extend((name, part.grad_fn) for part in tree_leaves(output)
-                    if isinstance(part, Tensor) and part.grad_fn is not None)
+        ends.extend(
+            (name, part.grad_fn)
+            for part in tree_leaves(output)
+            if isinstance(part, Tensor) and part.grad_fn is not None
+        )
 
     names = [name for name, _ in model.named_modules() if name]
-    kwargs = {"group": torch.zeros(1, dtype=torch.int64, device=image.device)} if getattr(
-        model, "needs_group", False) else {}
+    kwargs = (
+        {"group": torch.zeros(1, dtype=torch.int64, device=image.device)}
+        if getattr(model, "needs_group", False)
+        else {}
+    )
     with evaluating(model), torch.enable_grad(), untouched_random_state(), _watched(model, names, note):
         output = torch.func.functional_call(model, stand_ins, (image,), kwargs)
     logits = next(part for part in tree_leaves(output) if isinstance(part, Tensor))
 
     head, weights = _nearest_weighted(logits.grad_fn, image, owners)
     if head is None:
-        raise ValueError(f"layer: no gradient connects the logits to a weight, so {role!r} cannot be found; "
-                         "give the layer's name")
+        raise ValueError(
+            f"layer: no gradient connects the logits to a weight, so {role!r} cannot be found; "
+            "give the layer's name"
+        )
     if role == "last":
         return _executed_owner(weights, owners, {name for name, _ in ends})
     feeding = _layers_before(head, image, ends)
     if not feeding:
-        raise ValueError("layer: nothing but the image feeds the classifier, so there is no 'penultimate' layer")
+        raise ValueError(
+            "layer: nothing but the image feeds the classifier, so there is no 'penultimate' layer"
+        )
     chosen = {_one_name(model, names) for names in feeding}
     if len(chosen) > 1:
-        raise ValueError(f"layer: several layers feed the classifier ({', '.join(sorted(chosen))}); name one of them")
+        raise ValueError(
+            f"layer: several layers feed the classifier ({', '.join(sorted(chosen))}); name one of them"
+        )
     return chosen.pop()
 
 
@@ -172,7 +206,7 @@ def _leaves(node) -> list[Tensor]:
 
 
 def _nearest_weighted(start, image: Tensor, owners: dict[int, str]):
-    """Breadth-first from the logits: the first operation with a weight of two axes or more, and its weights."""
+    """Breadth-first from the logits: the first operation with a weight of two or more axes; its weights."""
     fallback = (None, [])
     queue, seen = [start] if start is not None else [], {start}
     while queue:
@@ -220,7 +254,7 @@ def _layers_before(head, image: Tensor, ends) -> list[list[str]]:
 
 
 def _one_name(model: nn.Module, names: list[str]) -> str:
-    """Of the layers that put out one and the same tensor: the edited layer whole, else the innermost, latest one."""
+    """Of layers that put out one and the same tensor: the edited layer whole, else the innermost, latest."""
     edited = [name for name in names if isinstance(model.get_submodule(name), Edited)]
     outside = [name for name in names if not any(name.startswith(f"{outer}.") for outer in edited)]
     innermost = [name for name in outside if not any(other.startswith(f"{name}.") for other in outside)]
@@ -247,8 +281,9 @@ class Features:
     layer: str = ""
 
 
-def features(model: nn.Module, data, layer: str | nn.Module = "penultimate", *, device=None,
-             batch_size: int = 256) -> Features:
+def features(
+    model: nn.Module, data, layer: str | nn.Module = "penultimate", *, device=None, batch_size: int = 256
+) -> Features:
     """The output of one layer for every image, with the logits, in one pass over the data.
 
     Parameters
@@ -268,16 +303,22 @@ def features(model: nn.Module, data, layer: str | nn.Module = "penultimate", *, 
     ValueError : bad data (see `data_in.batches`), no such layer, or a layer that does not run.
     """
     rows, name = [], None
-    for model, images, target, group in batches(model, data, device=device, batch_size=batch_size):
-        if name is None:
-            name = find(model, layer, images[:1])
-        with capture(model, name) as seen, torch.inference_mode():
-            logits = call(model, images, group)
-        if not isinstance(seen.get(name), Tensor):
-            raise ValueError(f"layer: {name!r} put out no tensor; the layers that run: {', '.join(flow(model, images[:1]))}")
-        output = seen[name]
-        output = output.flatten(1) if output[0].numel() == output.shape[1] else output
-        rows.append([part.float().cpu().contiguous().numpy() for part in (output, logits)]
-                    + [part.cpu().numpy() for part in (target, group)])
+    with batches(model, data, device=device, batch_size=batch_size) as (model, loop):
+        for images, target, group in loop:
+            if name is None:
+                name = find(model, layer, images[:1])
+            with capture(model, name) as seen, torch.inference_mode():
+                logits = call(model, images, group)
+            if not isinstance(seen.get(name), Tensor):
+                raise ValueError(
+                    f"layer: {name!r} puts out no tensor; layers that run: "
+                    f"{', '.join(flow(model, images[:1]))}"
+                )
+            output = seen[name]
+            output = output.flatten(1) if output[0].numel() == output.shape[1] else output
+            rows.append(
+                [part.float().cpu().contiguous().numpy() for part in (output, logits)]
+                + [part.cpu().numpy() for part in (target, group)]
+            )
     output, logits, y, group = (np.concatenate(column) for column in zip(*rows, strict=True))
     return Features(output, y, group, logits, name)

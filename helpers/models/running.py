@@ -23,7 +23,7 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def untouched_random_state(seed: int | None = None) -> Iterator[None]:
-    """Inside the block torch's global random state may be used (seeded with `seed`); afterwards it is as before.
+    """Inside the block torch's global random state may be used (from `seed`); afterwards it is as before.
 
     Iterating any `DataLoader` draws a number from that state, so looking at data belongs in here too.
     """
@@ -51,7 +51,9 @@ def usable_device(device: str | torch.device) -> torch.device:
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         has = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        raise ValueError(f"device: {str(device)!r} is not available here; accepted: {', '.join(has)}") from error
+        raise ValueError(
+            f"device: {str(device)!r} is not available here; accepted: {', '.join(has)}"
+        ) from error
     return chosen
 
 

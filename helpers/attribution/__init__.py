@@ -1,0 +1,17 @@
+"""Where does a model look, and can the picture be trusted? Attribution maps, and scores that judge them.
+
+    maps = attribute(model, images, method="integrated_gradients")     # (N, H, W), signed
+    frame = evaluate(model, images, {"ig": maps, "chance": random_maps(images)}, masks=masks)
+    summary(frame)                                                     # mean with interval, method × metric
+
+`methods()` and `metrics()` list what there is, what it needs and what it costs.
+"""
+
+from . import captum, faithfulness, localisation, xplique  # noqa: F401  (each import registers what it defines)
+from .evaluate import evaluate, summary
+from .explain import attribute, random_maps
+from .faithfulness import curve
+from .method import methods
+from .metric import metrics
+
+__all__ = ["attribute", "curve", "evaluate", "methods", "metrics", "random_maps", "summary"]

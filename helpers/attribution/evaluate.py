@@ -1,0 +1,168 @@
+"""Judging attribution maps: one tidy table, and its means with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from helpers.names import choose
+
+from .baselines import check_baseline
+from .metric import METRICS, Case, check_maps, check_masks, check_metric_options
+from .score import borrowed, check_model, prepare
+
+
+def evaluate(
+    model: nn.Module,
+    images: Tensor | np.ndarray,
+    attributions: Tensor | np.ndarray | Mapping[str, Tensor | np.ndarray],
+    target: int | Tensor | np.ndarray | None = None,
+    metrics: str | Sequence[str] = "all",
+    masks: Tensor | np.ndarray | None = None,
+    *,
+    batch_size: int | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> pd.DataFrame:
+    """How good the maps are, image by image.
+
+    Parameters
+    ----------
+    model : torch.nn.Module, images (N, C, H, W) to logits; left as it was, even after an error
+    images : float (N, C, H, W) in [0, 1]
+    attributions : maps (N, H, W), or several by name
+    target : the class code that the maps explain, or one for each image (N,); None for the predicted classes
+    metrics : "all", a name from `metrics()` or several
+    masks : bool (N, H, W), the pixels that are known to matter; needed by the scores of localisation
+    batch_size : images in one pass; by default as many as keep memory bounded
+    seed : breaks ties in the order of pixels, alike for every method
+    device : where to compute; by default where the model is
+    progress : show a progress bar
+    **options : of the metrics: `steps=50` (points of a curve), `baseline="black"` ("white", "mean", "blur", a pixel value
+        or a tensor), `activation="softmax"` (a curve of the target's probability; "logit" for its raw output)
+
+    Returns
+    -------
+    DataFrame, one row an image × metric: `image` (its number), `metric`, `value`, and `method` first if `attributions`
+    is a dict. `attrs["left_out"]` says which metrics "all" left out and why, `attrs["undefined"]` lists each NaN as a dict
+    of `method, image, metric, reason`.
+
+    Raises
+    ------
+    ValueError : before any long work, for an unknown metric or option (with the nearest name), a metric that needs
+        masks without them, maps or masks of another shape, and for images, target and model as in `attribute`.
+    """
+    chosen, left_out = choose_metrics(metrics, masks)
+    settings = check_metric_options(chosen, options)
+    named = dict(attributions) if isinstance(attributions, Mapping) else {"": attributions}
+    if not named:
+        raise ValueError("attributions: an empty dict; expected at least one name with maps (N, H, W)")
+    check_model(model)
+    tables, undefined = [], []
+    with torch.inference_mode(False), borrowed(model, device) as place:
+        ready = prepare(model, images, target, batch_size, place)
+        for setting in settings.values():
+            if "baseline" in setting:
+                check_baseline(setting["baseline"], ready.images)
+        maps = {
+            name: check_maps(values, ready.images, f"attributions {name}".strip())
+            for name, values in named.items()
+        }
+        truth = None if masks is None else check_masks(masks, ready.images)
+        work = [(name, metric) for name in maps for metric in chosen]
+        for name, metric in tqdm(work, desc="evaluate", disable=not progress):
+            case = Case(model, ready.images, ready.target, maps[name], truth, ready.batch_size, seed)
+            values, reasons = METRICS[metric].function(case, **settings[metric])
+            tables.append(
+                pd.DataFrame(
+                    {"method": name, "image": np.arange(len(values)), "metric": metric, "value": values}
+                )
+            )
+            undefined += [
+                {"method": name, "image": image, "metric": metric, "reason": reason}
+                for image, reason in sorted(reasons.items())
+            ]
+    frame = pd.concat(tables, ignore_index=True)
+    if not isinstance(attributions, Mapping):
+        frame = frame.drop(columns="method")
+    frame.attrs = {"left_out": left_out, "undefined": undefined}
+    return frame
+
+
+def summary(frame: pd.DataFrame, confidence: float = 0.95, seed: int = 0, n_boot: int = 1000) -> pd.DataFrame:
+    """Mean of each metric over the images, with a percentile bootstrap interval (Wilson's for 0/1 scores).
+
+    Every column other than `image` and `value` tells rows apart, so a column added to `evaluate`'s table (a group, a
+    backend) splits the summary. Images are drawn with the same numbers in each row, so that rows can be compared.
+
+    Parameters
+    ----------
+    frame : as returned by `evaluate`
+    confidence : float in (0, 1)
+    seed : int
+    n_boot : int, bootstrap samples
+
+    Returns
+    -------
+    DataFrame: the columns that tell rows apart, `mean, low, high, n` (images with a value) and `undefined` (images
+    without). No image: NaN. One image: a mean without interval (NaN).
+
+    Raises
+    ------
+    ValueError : `frame` lacks `image`, `metric` or `value`; `confidence` outside (0, 1).
+    """
+    missing = [name for name in ("image", "metric", "value") if name not in frame]
+    if missing:
+        raise ValueError(f"frame: no column {', '.join(missing)}; expected the table that evaluate returns")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: {confidence!r}; expected a share between 0 and 1, such as 0.95")
+    keys = [name for name in frame.columns if name not in ("image", "value")]
+    rows = []
+    for labels, part in frame.groupby(keys, sort=False, dropna=False, observed=True):
+        values = part["value"].to_numpy(dtype=np.float64)
+        known = values[~np.isnan(values)]
+        mean = known.mean() if len(known) else np.nan
+        low, high = interval(known, confidence, seed, n_boot)
+        rows.append((*labels, mean, low, high, len(known), len(values) - len(known)))
+    return pd.DataFrame(rows, columns=[*keys, "mean", "low", "high", "n", "undefined"])
+
+
+def interval(values: np.ndarray, confidence: float, seed: int, n_boot: int) -> tuple[float, float]:
+    """Interval of the mean of `values` (n,): bootstrap, or Wilson's for hits and misses; NaN for fewer than two."""
+    if len(values) < 2:
+        return np.nan, np.nan
+    if np.isin(values, (0, 1)).all():
+        # ten misses out of ten do not prove a rate of exactly zero, which is all that a bootstrap could draw
+        n, mean, z = len(values), values.mean(), NormalDist().inv_cdf((1 + confidence) / 2)
+        centre = (mean + z**2 / (2 * n)) / (1 + z**2 / n)
+        half = z / (1 + z**2 / n) * np.sqrt(mean * (1 - mean) / n + z**2 / (4 * n**2))
+        return max(0.0, centre - half), min(1.0, centre + half)
+    draws = np.random.default_rng(seed).integers(len(values), size=(n_boot, len(values)))
+    low, high = np.quantile(values[draws].mean(1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return low, high
+
+
+def choose_metrics(metrics: str | Sequence[str], masks: Any) -> tuple[list[str], dict[str, str]]:
+    """The metrics to compute, and those that "all" leaves out with the reason."""
+    if isinstance(metrics, str) and metrics == "all":
+        left_out = {
+            name: "needs masks" for name, entry in METRICS.items() if entry.needs_masks and masks is None
+        }
+        return [name for name in METRICS if name not in left_out], left_out
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    chosen = list(dict.fromkeys(choose(name, METRICS, "metrics") for name in names))
+    if not chosen:
+        raise ValueError(f"metrics: none given; accepted: all, {', '.join(METRICS)}")
+    needing = [name for name in chosen if METRICS[name].needs_masks]
+    if needing and masks is None:
+        raise ValueError(f"masks: {', '.join(needing)} need them, bool (N, H, W)")
+    return chosen, {}

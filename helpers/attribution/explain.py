@@ -1,0 +1,175 @@
+"""One call for every attribution method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from helpers.names import choose
+
+from . import captum, xplique
+from .baselines import baseline_of, check_baseline
+from .method import Method, Work, find_method
+from .score import (
+    Score,
+    borrowed,
+    channels_last,
+    check_batch_size,
+    check_images,
+    check_model,
+    dtype_of,
+    first_scores,
+    resolve_target,
+)
+
+SESSIONS = {"captum": captum.session, "xplique": xplique.session}
+
+
+def attribute(
+    model: nn.Module,
+    images: Tensor | np.ndarray,
+    target: int | Tensor | np.ndarray | None = None,
+    method: str = "integrated_gradients",
+    backend: str = "auto",
+    *,
+    channels: bool = False,
+    batch_size: int | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> Tensor:
+    """How much each pixel speaks for a class: a signed map for each image.
+
+    The score explained is the model's output for the target (a logit, not a probability). A model with one logit z is
+    explained by z for target 1 and by −z for target 0.
+
+    Parameters
+    ----------
+    model : torch.nn.Module, images (N, C, H, W) to logits (N, classes); used in evaluation mode and left as it was
+        (training flags, `requires_grad`, hooks, device), even after an error
+    images : float (N, C, H, W) in [0, 1]
+    target : class code, or one for each image (N,); None explains each image's predicted class
+    method : a name from `methods()`
+    backend : "captum", "xplique", or "auto" for the first of these that has the method
+    channels : keep a value for each channel instead of their sum
+    batch_size : images in one pass; by default as many as keep memory bounded
+    seed : of the noise of sampled methods, which is drawn batch by batch: a map is repeated by the same seed and
+        the same `batch_size`. No global random state changes
+    device : where to compute; by default where the model is
+    progress : show a progress bar
+    **options : the method's own, see `methods()["options"]`: `integrated_gradients(steps=50, baseline="black")`,
+        `smoothgrad(samples=50, noise=0.1, absolute=False, squared=False)` with `noise` the standard deviation in pixel
+        values, `occlusion(patch=8, stride=4, baseline=0.0)` in pixels, `saliency(absolute=True)`, `gradient_input()`,
+        `grad_cam(layer=None, relu=True)`. A baseline is "black", "white", "mean", "blur", a pixel value or a tensor.
+
+    Returns
+    -------
+    float32 tensor on the CPU, (N, H, W), or (N, C, H, W) with `channels=True`.
+
+    Raises
+    ------
+    ValueError : before any long work, for an unknown method, backend or option (with the nearest name), a backend
+        without the method (with those that have it), images of another rank, type or range, a target outside the classes,
+        a model that does not fit the images or has no gradient where one is needed, `channels=True` for a method with
+        one value a pixel (occlusion, Grad-CAM).
+
+    References
+    ----------
+    Simonyan et al. 2014 (saliency); Shrikumar et al. 2016 (gradient × input); Sundararajan et al. 2017 (integrated
+    gradients); Smilkov et al. 2017 (SmoothGrad); Zeiler & Fergus 2014 (occlusion); Selvaraju et al. 2017 (Grad-CAM).
+    """
+    chosen = find_method(method, backend)
+    options = check_options(chosen, options)
+    if channels and not chosen.per_channel:
+        raise ValueError(
+            f"channels: {chosen.name} has one value a pixel, not one a channel; leave channels=False"
+        )
+    check_model(model)
+    images = check_images(images)
+    check_values(options, images)
+    score = Score(model)
+    with torch.inference_mode(False), borrowed(score, device) as place:
+        images = images.to(place, dtype_of(model), copy=images.is_inference())
+        batch_size = check_batch_size(batch_size, images)
+        classes = check_fit(chosen, score, images)
+        target = resolve_target(target, score, images, classes, batch_size)
+        if "baseline" in options:
+            options["baseline"] = check_baseline(options["baseline"], images)
+        work = Work(batch_size, seed, classes)
+        maps = []
+        with SESSIONS[chosen.backend](score, work) as session_model:
+            for start in tqdm(range(0, len(images), batch_size), desc=chosen.name, disable=not progress):
+                rows = slice(start, start + batch_size)
+                batch = channels_last(images[rows])
+                now = dict(options)
+                if "baseline" in now:
+                    now["baseline"] = channels_last(baseline_of(now["baseline"], batch, rows))
+                found = chosen.function(session_model, batch, target[rows], work, **now).detach()
+                if chosen.per_channel and not channels:
+                    found = found.sum(1)
+                maps.append(found.to("cpu", torch.float32).contiguous())
+    return torch.cat(maps)
+
+
+def random_maps(images: Tensor | np.ndarray, seed: int = 0) -> Tensor:
+    """Maps that know nothing, uniform in [0, 1): the chance level of every score that judges a map.
+
+    Parameters
+    ----------
+    images : (N, C, H, W), of which only the shape is used
+    seed : int
+
+    Returns
+    -------
+    float32 tensor (N, H, W).
+    """
+    count, _, height, width = images.shape
+    return torch.rand(count, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def check_options(chosen: Method, options: dict[str, Any]) -> dict[str, Any]:
+    """The method's options with defaults filled in; ValueError for a name that the method does not have."""
+    accepted = chosen.defaults
+    where = f"options of {chosen.name} ({chosen.backend})"
+    if options and not accepted:
+        raise ValueError(f"{where}: {', '.join(map(repr, options))} given, but it takes none")
+    return accepted | {choose(name, accepted, where): value for name, value in options.items()}
+
+
+def check_values(options: dict[str, Any], images: Tensor) -> None:
+    """Refuse option values that no backend could use; the options mean the same on every backend."""
+    least = {"steps": 2, "samples": 1, "patch": 1, "stride": 1}
+    for name in least.keys() & options.keys():
+        value = options[name]
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least[name]:
+            raise ValueError(f"{name}: {value!r}; expected a whole number of at least {least[name]}")
+    if "noise" in options and not options["noise"] >= 0:
+        raise ValueError(
+            f"noise: {options['noise']!r}; expected a standard deviation in pixel values, at least 0"
+        )
+    if "patch" in options:
+        side = min(images.shape[2:])
+        if options["patch"] > side:
+            raise ValueError(f"patch: {options['patch']} pixels, but the images' shorter side has {side}")
+        if options["stride"] > options["patch"]:
+            raise ValueError(
+                f"stride: {options['stride']} is above patch={options['patch']}: pixels would be left out"
+            )
+    if "quadrature" in options:
+        choose(options["quadrature"], captum.QUADRATURES, "quadrature")
+
+
+def check_fit(chosen: Method, score: Score, images: Tensor) -> int:
+    """The number of classes, from one pass over one image that also shows whether there is a gradient."""
+    with torch.enable_grad():
+        output = first_scores(score, images[:1].clone().requires_grad_(chosen.needs_gradient))
+    if chosen.needs_gradient and not output.requires_grad:
+        raise ValueError(
+            f"model: no gradient reaches the image, and {chosen.name} needs it; use method='occlusion'"
+        )
+    return output.shape[1]

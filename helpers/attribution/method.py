@@ -1,0 +1,129 @@
+"""The contract of an attribution method, and the table of those that exist.
+
+A method is a function `(model, images, target, work, *, option=default, …) -> Tensor` on one batch:
+`images` (n, C, H, W) floats in [0, 1] on the model's device, `target` int64 (n,), `model(images)` the scores (n, classes).
+It returns (n, C, H, W), or (n, H, W) if it gives one value a pixel (`per_channel=False`).
+Its keyword-only arguments are its options, and their defaults are stated there and nowhere else.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from torch import Tensor
+
+from helpers.names import choose
+
+BACKENDS = ("captum", "xplique")  # in the order in which "auto" prefers them
+METHODS: dict[tuple[str, str], Method] = {}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a method may know of the run: images per pass, seed of its noise, number of classes."""
+
+    batch_size: int
+    seed: int
+    classes: int
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered method: its function and what a user should know before choosing it."""
+
+    name: str
+    backend: str
+    function: Callable[..., Tensor]
+    needs_gradient: bool
+    deterministic: bool
+    per_channel: bool
+    passes: str
+    definition: str
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The options and their defaults, read from the function's signature."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def method(
+    name: str,
+    *,
+    backend: str,
+    needs_gradient: bool,
+    deterministic: bool,
+    passes: str,
+    definition: str,
+    per_channel: bool = True,
+) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Register the decorated function as method `name` of `backend`; a second one of that name is an error.
+
+    Parameters
+    ----------
+    name : str, snake_case, the same on every backend that has it
+    backend : "captum" or "xplique"
+    needs_gradient : bool, False if forward passes are enough
+    deterministic : bool, False if the map depends on the seed
+    passes : str, the cost for one image, in forward and backward passes and in terms of the options
+    definition : str, what exactly is computed, and where another backend differs
+    per_channel : bool, whether a value per channel exists; a patch or a layer has only one per pixel
+    """
+
+    def register(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        if (name, backend) in METHODS:
+            raise ValueError(f"name: method {name!r} of backend {backend!r} is already registered")
+        METHODS[name, backend] = Method(
+            name, backend, function, needs_gradient, deterministic, per_channel, passes, definition
+        )
+        return function
+
+    return register
+
+
+def find_method(name: str, backend: str) -> Method:
+    """The method of that name on that backend; "auto" takes the first backend that has it.
+
+    Raises
+    ------
+    ValueError : unknown method or backend (with the nearest name), or the backend lacks the method
+        (with the backends that have it).
+    """
+    name = choose(name, dict.fromkeys(known for known, _ in METHODS), "method")
+    backend = choose(backend, ("auto", *BACKENDS), "backend")
+    having = [candidate for candidate in BACKENDS if (name, candidate) in METHODS]
+    if backend == "auto":
+        return METHODS[name, having[0]]
+    if backend not in having:
+        raise ValueError(f"backend: {backend!r} has no {name!r}; available in: {', '.join(having)}")
+    return METHODS[name, backend]
+
+
+def methods() -> pd.DataFrame:
+    """Every method and backend: what it needs, what it costs and how it is defined.
+
+    Returns
+    -------
+    DataFrame, one row a method × backend: `name, backend, needs_gradient, deterministic, per_channel`
+    (bool), `passes` (cost of one image), `options` (with defaults), `definition`.
+    """
+    rows = [
+        {
+            "name": entry.name,
+            "backend": entry.backend,
+            "needs_gradient": entry.needs_gradient,
+            "deterministic": entry.deterministic,
+            "per_channel": entry.per_channel,
+            "passes": entry.passes,
+            "options": ", ".join(f"{key}={value!r}" for key, value in entry.defaults.items()),
+            "definition": entry.definition,
+        }
+        for entry in METHODS.values()
+    ]
+    order = list(dict.fromkeys(name for name, _ in METHODS))
+    rows.sort(key=lambda row: (order.index(row["name"]), row["backend"]))
+    return pd.DataFrame(rows)

@@ -1,0 +1,119 @@
+"""The contract of a score that judges attribution maps, and the table of those that exist.
+
+A metric is a function `(case, *, option=default, …) -> (values, reasons)`: `values` float64 (N,), one an image, and
+`reasons` says for each undefined (NaN) value, by image number, why it is undefined.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from helpers.names import choose
+
+Values = tuple[np.ndarray, dict[int, str]]
+METRICS: dict[str, Metric] = {}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is judged: the maps, and the model, images and masks that they are judged by.
+
+    `maps` float64 (N, H, W); `masks` bool (N, H, W) or None; `images` (N, C, H, W); `target` int64 (N,);
+    `model(images)` the probabilities or logits that `activation` names, see `helpers.attribution.score.Score`.
+    """
+
+    model: Any
+    images: Tensor
+    target: Tensor
+    maps: np.ndarray
+    masks: np.ndarray | None
+    batch_size: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A registered metric: its function, which direction is better, and whether it needs masks."""
+
+    name: str
+    function: Callable[..., Values]
+    better: str
+    needs_masks: bool
+    definition: str
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The options and their defaults, read from the function's signature."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def metric(
+    name: str, *, better: str, needs_masks: bool, definition: str
+) -> Callable[[Callable[..., Values]], Callable[..., Values]]:
+    """Register the decorated function as metric `name`; a second one of that name is an error."""
+
+    def register(function: Callable[..., Values]) -> Callable[..., Values]:
+        if name in METRICS:
+            raise ValueError(f"name: metric {name!r} is already registered")
+        METRICS[name] = Metric(name, function, better, needs_masks, definition)
+        return function
+
+    return register
+
+
+def metrics() -> pd.DataFrame:
+    """Every metric: `name, better` ("lower" or "higher"), `needs_masks` (bool), `options` with defaults, `definition`."""
+    return pd.DataFrame(
+        {
+            "name": entry.name,
+            "better": entry.better,
+            "needs_masks": entry.needs_masks,
+            "options": ", ".join(f"{key}={value!r}" for key, value in entry.defaults.items()),
+            "definition": entry.definition,
+        }
+        for entry in METRICS.values()
+    )
+
+
+def check_metric_options(chosen: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Each metric's options with defaults filled in; ValueError for a name that none of them has."""
+    accepted = {name for metric in chosen for name in METRICS[metric].defaults}
+    if options and not accepted:
+        raise ValueError(f"options: {', '.join(map(repr, options))} given, but {', '.join(chosen)} take none")
+    given = {
+        choose(name, sorted(accepted), f"options of {', '.join(chosen)}"): value
+        for name, value in options.items()
+    }
+    return {
+        metric: {name: given.get(name, default) for name, default in METRICS[metric].defaults.items()}
+        for metric in chosen
+    }
+
+
+def check_maps(maps: Tensor | np.ndarray, images: Tensor, argument: str) -> np.ndarray:
+    """Maps as float64 (N, H, W); ValueError if they do not lie on the images."""
+    maps = maps.detach().cpu().numpy() if isinstance(maps, Tensor) else np.asarray(maps)
+    expected = (len(images), *images.shape[2:])
+    if maps.shape != expected:
+        hint = "; sum over channels first, maps.sum(1)" if maps.ndim == 4 else ""
+        raise ValueError(f"{argument}: shape {maps.shape}; expected {expected}{hint}")
+    return maps.astype(np.float64)
+
+
+def check_masks(masks: Tensor | np.ndarray, images: Tensor) -> np.ndarray:
+    """Masks as bool (N, H, W); ValueError if they do not lie on the images or are not yes-or-no."""
+    masks = masks.detach().cpu().numpy() if isinstance(masks, Tensor) else np.asarray(masks)
+    expected = (len(images), *images.shape[2:])
+    if masks.shape != expected:
+        raise ValueError(f"masks: shape {masks.shape}; expected {expected}")
+    if masks.dtype != bool and not np.isin(masks, (0, 1)).all():
+        raise ValueError(f"masks: {masks.dtype} with values other than 0 and 1; expected booleans")
+    return masks.astype(bool)

@@ -1,0 +1,224 @@
+"""Methods through Xplique's PyTorch wrapper (Fel et al., 2022). TensorFlow is imported when a method first runs.
+
+Importing both takes about ten seconds; images go through NumPy at every pass, so these methods are for checking
+one library against the other rather than for speed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from helpers.models.running import device_of
+
+from .method import Work, method
+from .score import Score
+
+
+def load_tensorflow() -> Any:
+    """Import TensorFlow quietly, and have it take GPU memory as needed instead of all of it."""
+    quiet = "tensorflow" not in sys.modules and "TF_CPP_MIN_LOG_LEVEL" not in os.environ
+    if quiet:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import tensorflow
+            import xplique.attributions
+            import xplique.wrappers  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"backend 'xplique' needs the packages xplique, tensorflow and tf_keras ({error}); "
+            "install them, or use backend='captum'"
+        ) from error
+    finally:
+        if quiet:
+            del os.environ["TF_CPP_MIN_LOG_LEVEL"]
+    for gpu in tensorflow.config.list_physical_devices("GPU"):
+        try:
+            tensorflow.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError:  # TensorFlow is already in use, and keeps what its user has set
+            break
+    return tensorflow
+
+
+@contextmanager
+def session(score: Score, work: Work) -> Iterator[Any]:
+    """The model as Xplique sees it. TensorFlow's seed and its eager switch are set inside the block, then put back."""
+    tensorflow = load_tensorflow()
+    from tensorflow.python.eager.context import context  # the seed can be set in public, but not read
+    from xplique.wrappers import TorchWrapper
+
+    eager = tensorflow.config.functions_run_eagerly()
+    state = {name: getattr(context(), name) for name in ("_seed", "_rng") if hasattr(context(), name)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            wrapped = TorchWrapper(score, device_of(score), is_channel_first=True)
+            tensorflow.random.set_seed(work.seed)
+            yield wrapped
+        finally:
+            tensorflow.config.run_functions_eagerly(eager)
+            for name, value in state.items():
+                setattr(context(), name, value)
+
+
+def rows(images: Tensor) -> np.ndarray:
+    """Images (n, C, H, W) as Xplique takes them: float32 (n, H, W, C)."""
+    return images.detach().permute(0, 2, 3, 1).to("cpu", torch.float32).contiguous().numpy()
+
+
+def one_hot(target: Tensor, classes: int) -> np.ndarray:
+    """Targets (n,) as Xplique takes them: float32 (n, classes)."""
+    return np.eye(classes, dtype=np.float32)[target.cpu().numpy()]
+
+
+def tensor(maps: Any) -> Tensor:
+    """Xplique's maps (n, H, W, C) as (n, C, H, W)."""
+    return torch.from_numpy(np.array(maps, dtype=np.float32)).permute(0, 3, 1, 2)
+
+
+@method(
+    "saliency",
+    backend="xplique",
+    needs_gradient=True,
+    deterministic=True,
+    passes="1 forward + 1 backward",
+    definition="|∂f/∂x|, summed over channels (Xplique alone would take their maximum); absolute=False keeps the sign",
+)
+def saliency(model: Any, images: Tensor, target: Tensor, work: Work, *, absolute: bool = True) -> Tensor:
+    from xplique.attributions import Saliency
+
+    explainer = Saliency(model, batch_size=work.batch_size, reducer=None)
+    if absolute:
+        return tensor(explainer.explain(rows(images), one_hot(target, work.classes)))
+    return tensor(
+        explainer.batch_gradient(model, rows(images), one_hot(target, work.classes), work.batch_size)
+    )
+
+
+@method(
+    "gradient_input",
+    backend="xplique",
+    needs_gradient=True,
+    deterministic=True,
+    passes="1 forward + 1 backward",
+    definition="x ∂f/∂x with x in [0, 1], summed over channels (Xplique alone would take their mean)",
+)
+def gradient_input(model: Any, images: Tensor, target: Tensor, work: Work) -> Tensor:
+    from xplique.attributions import GradientInput
+
+    explainer = GradientInput(model, batch_size=work.batch_size, reducer=None)
+    return tensor(explainer.explain(rows(images), one_hot(target, work.classes)))
+
+
+@method(
+    "integrated_gradients",
+    backend="xplique",
+    needs_gradient=True,
+    deterministic=True,
+    passes="steps × (1 forward + 1 backward)",
+    definition="(x − b) ∫ ∂f(b + α(x − b))/∂x dα, trapezoid rule; less exact than Captum's nodes at equal steps",
+)
+def integrated_gradients(
+    model: Any,
+    images: Tensor,
+    target: Tensor,
+    work: Work,
+    *,
+    steps: int = 50,
+    baseline: Tensor | str | float = "black",
+) -> Tensor:
+    from xplique.attributions import IntegratedGradients
+
+    def explain(some: Tensor, codes: Tensor, base: np.ndarray) -> Tensor:
+        explainer = IntegratedGradients(
+            model, batch_size=work.batch_size, reducer=None, steps=steps, baseline_value=base
+        )
+        return tensor(explainer.explain(rows(some), one_hot(codes, work.classes)))
+
+    return with_baseline(explain, images, target, baseline)
+
+
+@method(
+    "smoothgrad",
+    backend="xplique",
+    needs_gradient=True,
+    deterministic=False,
+    passes="samples × (1 forward + 1 backward)",
+    definition="mean of ∂f/∂x over x + noise; absolute: its modulus; squared: mean of the squares (Xplique's SquareGrad)",
+)
+def smoothgrad(
+    model: Any,
+    images: Tensor,
+    target: Tensor,
+    work: Work,
+    *,
+    samples: int = 50,
+    noise: float = 0.1,
+    absolute: bool = False,
+    squared: bool = False,
+) -> Tensor:
+    from xplique.attributions import SmoothGrad, SquareGrad
+
+    statistic = SquareGrad if squared else SmoothGrad
+    explainer = statistic(model, batch_size=work.batch_size, reducer=None, nb_samples=samples, noise=noise)
+    maps = tensor(explainer.explain(rows(images), one_hot(target, work.classes)))
+    return maps.abs() if absolute else maps
+
+
+@method(
+    "occlusion",
+    backend="xplique",
+    needs_gradient=False,
+    deterministic=True,
+    passes="1 + ⌊(H − patch)/stride + 1⌋ × ⌊(W − patch)/stride + 1⌋ forward",
+    per_channel=False,
+    definition="mean drop of f over the patches that cover a pixel (Xplique alone would sum); "
+    "a border that no whole patch reaches is 0, where Captum cuts the patch",
+)
+def occlusion(
+    model: Any,
+    images: Tensor,
+    target: Tensor,
+    work: Work,
+    *,
+    patch: int = 8,
+    stride: int = 4,
+    baseline: Tensor | str | float = 0.0,
+) -> Tensor:
+    from xplique.attributions import Occlusion
+
+    def explain(some: Tensor, codes: Tensor, base: np.ndarray) -> Tensor:
+        explainer = Occlusion(
+            model, batch_size=work.batch_size, patch_size=patch, patch_stride=stride, occlusion_value=base
+        )
+        return tensor(explainer.explain(rows(some), one_hot(codes, work.classes)))[:, 0]
+
+    covering = [cover(side, patch, stride) for side in images.shape[2:]]
+    count = torch.from_numpy(np.outer(*covering)).clamp(min=1)
+    return with_baseline(explain, images, target, baseline) / count
+
+
+def cover(side: int, patch: int, stride: int) -> np.ndarray:
+    """How many whole patches cover each position of a side, float32 (side,)."""
+    count = np.zeros(side, dtype=np.float32)
+    for start in range(0, side - patch + 1, stride):
+        count[start : start + patch] += 1
+    return count
+
+
+def with_baseline(explain: Any, images: Tensor, target: Tensor, baseline: Tensor) -> Tensor:
+    """`explain` with the baseline (H, W, C) that Xplique takes: at once if all images share it, else one by one."""
+    base = rows(baseline)
+    if (base == base[:1]).all():
+        return explain(images, target, base[0])
+    return torch.cat([explain(images[i : i + 1], target[i : i + 1], base[i]) for i in range(len(images))])

@@ -1,0 +1,76 @@
+"""Faces as a table plus images: `load_faces` and the data sets behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from helpers.data import sources as _sources  # noqa: F401  each source registers itself
+from helpers.data.base import FaceDataset
+from helpers.data.registry import SOURCES, find_source, source
+from helpers.data.sampling import SPLITS, balanced, split_identities
+from helpers.names import choose
+
+__all__ = ["SOURCES", "SPLITS", "FaceDataset", "balanced", "load_faces", "source", "split_identities"]
+
+SMALLEST_SIDE, LARGEST_SIDE = 8, 1024
+
+
+def load_faces(
+    name: str,
+    *,
+    root=None,
+    target: str | None = None,
+    protected: str | Sequence[str] | None = None,
+    split: str = "train",
+    image_size: int = 64,
+    seed: int = 0,
+    **options,
+) -> FaceDataset:
+    """Load a data set of faces by name.
+
+    Parameters
+    ----------
+    name : "illustrated", "orl", "bfw", "folder" or "table" (see `data/README.md`)
+    root : path of the data; "illustrated" and "orl" need none
+    target : column to predict; None: the data set's default
+    protected : column, or several, whose groups are compared; None: the data set's default
+    split : "train", "validation", "test" or "all". The official splits where the data has them; else 60, 20
+        and 20 % of the *people*, by `seed`, so that no face is in two splits
+    image_size : side of the square images in pixels, 8 to 1024
+    seed : int, non-negative
+    **options : the data set's own options, as in the signature of its function, such as `on_error="skip"`,
+        which lists unreadable images in `.skipped` and goes on
+
+    Returns
+    -------
+    FaceDataset of (image float32 (3, H, W) in [0, 1], target int64, group int64)
+
+    Raises
+    ------
+    ValueError : an unknown name, split or column (the nearest is named), missing labels, an unreadable image
+        (named)
+    FileNotFoundError : the data is not where `root` says; the message says how to get it
+    TypeError : an option that the data set does not have
+
+    Examples
+    --------
+    >>> faces = load_faces("orl", target="glasses", protected="facial_hair", split="test")
+    >>> len(faces), faces.classes
+    (80, ('not glasses', 'glasses'))
+    """
+    function = find_source(name)
+    if (
+        isinstance(image_size, bool)
+        or not isinstance(image_size, int)
+        or not SMALLEST_SIDE <= image_size <= LARGEST_SIDE
+    ):
+        raise ValueError(
+            f"image_size: expected a whole number from {SMALLEST_SIDE} to {LARGEST_SIDE}, got {image_size!r}"
+        )
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed: expected a whole number of at least 0, got {seed!r}")
+    given = {"root": root, "target": target, "protected": protected}
+    options.update({key: value for key, value in given.items() if value is not None})
+    return function(
+        split=choose(split, (*SPLITS, "all"), "split"), image_size=image_size, seed=seed, **options
+    )

@@ -1,0 +1,168 @@
+"""Any CSV or Parquet file that lists images and their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from pandas.api import types
+
+from helpers.data.base import FaceDataset
+from helpers.data.labels import find_column, missing
+from helpers.data.registry import source
+from helpers.data.sources.files import existing_folder, faces_from_files, official_splits
+
+ACCEPTED = "Expected a .csv, .tsv or .parquet file with a column of image paths and columns of labels."
+# Not "none": a beard or a hat of kind "none" is a label.
+MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "<NA>")
+TRUTH = ({"yes": True, "no": False}, {"true": True, "false": False})
+
+
+@source("table")
+def table(
+    *,
+    root: str | Path | None = None,
+    target: str | None = None,
+    protected: str | Sequence[str] | None = None,
+    split: str = "train",
+    image_size: int = 64,
+    seed: int = 0,
+    on_error: str = "raise",
+    path: str = "path",
+    images: str | Path | None = None,
+    identity: str | None = None,
+    split_column: str | None = None,
+) -> FaceDataset:
+    """Images listed in a table of your own.
+
+    Labels may be words, whole numbers, or yes/no values: 0 and 1, -1 and 1, true and false, yes and no.
+
+    Parameters
+    ----------
+    root : path of a .csv (comma, semicolon or tab, UTF-8 with or without BOM), .tsv or .parquet file
+    target, protected : columns; both are needed
+    split, image_size, seed, on_error : as in `load_faces`
+    path : column of image paths, relative to `images` or absolute
+    images : folder that the paths start from; None: the table's own folder
+    identity : column that says whose face it is, by which the splits keep people apart; None: the column
+        `identity` if there is one, else every image counts as another person
+    split_column : column of the official splits (train, validation or val, test); None: splits by `seed`.
+        Without a validation split, a fifth of the training people becomes one
+
+    Raises
+    ------
+    FileNotFoundError : no such table or image folder.
+    ValueError : a column is missing (with the nearest and all columns), a label or path is blank, the file is
+        no table.
+    """
+    if root is None:
+        raise FileNotFoundError(f"root: the data set 'table' needs the path of your table. {ACCEPTED}")
+    file = Path(root).expanduser()
+    raw = read_table(file)
+    listing = ", ".join(map(str, raw.columns))
+    for argument, value in (("target", target), ("protected", protected)):
+        if value is None:
+            raise ValueError(f"{argument}: name the column of the table to use. Columns: {listing}")
+    path = find_column(raw, path, "path")
+    blank = missing(raw[path])
+    if blank.any():
+        raise ValueError(
+            f"path: {blank.sum()} of {len(raw)} rows of column {path!r} are blank (first: row "
+            f"{blank.argmax()})"
+        )
+    official = None
+    if split_column is not None:
+        split_column = find_column(raw, split_column, "split_column")
+        official = official_splits(raw[split_column], f"split_column: column {split_column!r}")
+    faces = _with_standard_columns(raw, path, identity)
+    folder = (
+        file.parent
+        if images is None
+        else existing_folder(images, "table", "Check images=, the folder of the paths.")
+    )
+    return faces_from_files(
+        faces,
+        folder,
+        name=file.stem,
+        target=target,
+        protected=protected,
+        split=split,
+        image_size=image_size,
+        seed=seed,
+        on_error=on_error,
+        official=official,
+    )
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """Read a CSV, TSV or Parquet file; yes/no and true/false columns become booleans, and words lose outer
+    blanks.
+
+    Raises
+    ------
+    FileNotFoundError : no such file.
+    ValueError : another kind of file, no rows, or one that cannot be read; the message names the file.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"root: {file} {'is a folder' if file.is_dir() else 'does not exist'}. {ACCEPTED}"
+        )
+    if file.suffix.lower() not in (".csv", ".tsv", ".parquet"):
+        raise ValueError(f"root: {file} ends in {file.suffix!r}. {ACCEPTED}")
+    try:
+        if file.suffix.lower() == ".parquet":
+            raw = pd.read_parquet(file)
+        else:
+            with file.open(encoding="utf-8-sig") as lines:
+                header = lines.readline()
+            separator = max(",;\t", key=header.count)
+            raw = pd.read_csv(
+                file,
+                sep=separator,
+                encoding="utf-8-sig",
+                keep_default_na=False,
+                na_values=MISSING,
+                low_memory=False,
+            )
+    except (ValueError, OSError) as error:  # pandas' ParserError, pyarrow's ArrowInvalid, a wrong encoding
+        raise ValueError(f"root: {file} cannot be read as a table ({error}). {ACCEPTED}") from error
+    if raw.empty:
+        raise ValueError(f"root: {file} has no rows. {ACCEPTED}")
+    raw.columns = [str(name).strip() for name in raw.columns]
+    return raw.apply(_tidy)
+
+
+def _tidy(column: pd.Series) -> pd.Series:
+    if (
+        types.is_numeric_dtype(column)
+        or types.is_bool_dtype(column)
+        or isinstance(column.dtype, pd.CategoricalDtype)
+    ):
+        return column
+    words = column.map(lambda value: value.strip() if isinstance(value, str) else value)
+    folded = words.dropna().map(lambda value: value.casefold() if isinstance(value, str) else value)
+    for truth in TRUTH:
+        if len(folded) and folded.isin(truth).all():
+            return (
+                folded.map(truth)
+                .astype(bool)
+                .reindex(words.index)
+                .astype(bool if words.notna().all() else object)
+            )
+    return words
+
+
+def _with_standard_columns(raw: pd.DataFrame, path: str, identity: str | None) -> pd.DataFrame:
+    """The table with the columns `path` and `identity`; every other column as it came."""
+    if path != "path" and "path" in raw:
+        raise ValueError(f"path: the table has a column 'path' beside {path!r}; rename one of them")
+    faces = raw.rename(columns={path: "path"})
+    faces["path"] = (
+        faces["path"].astype(str).str.replace("\\", "/", regex=False)
+    )  # tables written under Windows
+    if identity is not None:
+        faces["identity"] = raw[find_column(raw, identity, "identity")]
+    elif "identity" not in faces:
+        faces["identity"] = faces["path"]
+    return faces

@@ -1,0 +1,24 @@
+"""Mitigating bias: methods that correct a trained classifier, and the verb that compares them.
+
+A method is a file that registers itself in `METHODS`; the imports below are that registration.
+"""
+
+from helpers.debiasing import dfr, leace, pclarc, thresholds  # noqa: F401  each import registers its method
+from helpers.debiasing.debias import debias
+from helpers.debiasing.fold import fold
+from helpers.debiasing.method import METHODS, Batch, Method, method
+from helpers.debiasing.result import CorrectionResult, Results, to_frame
+from helpers.debiasing.thresholds import GroupThresholds
+
+__all__ = [
+    "METHODS",
+    "Batch",
+    "CorrectionResult",
+    "GroupThresholds",
+    "Method",
+    "Results",
+    "debias",
+    "fold",
+    "method",
+    "to_frame",
+]

@@ -1,0 +1,369 @@
+"""The verb: run several debiasing methods on one model and compare what they give."""
+
+from __future__ import annotations
+
+import copy
+import time
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from helpers.bias import NAMED, STATISTICS, Audit, audit
+from helpers.debiasing import select
+from helpers.debiasing.changes import changes
+from helpers.debiasing.fold import AFFINE, make_foldable
+from helpers.debiasing.holdout import stratified
+from helpers.debiasing.method import METHODS, Batch, Method, collect
+from helpers.debiasing.replay import Probe, logits_of, make_probe, replays
+from helpers.debiasing.result import CorrectionResult, Results, metric_name
+from helpers.models import layers
+from helpers.models.data_in import check_logits, check_targets, classes_of, codes_of, loader_of, triple
+from helpers.models.prediction import hard, score
+from helpers.models.running import call, untouched_random_state, usable_device
+from helpers.names import choose
+
+VANILLA = "Vanilla"
+RETURN_TYPES = ("all", "pareto-front", "best")
+HELD_OUT = 0.25
+PROBE = 16  # images on which layers are found and shortcuts are checked
+OF_SCORES = ("mean_score", "roc_auc")  # what an audit adds where it has scores
+OPTION_ALIASES = {"intervention_layers": "layer", "cav_layers": "layer"}  # DetoxAI's names
+
+
+def debias(
+    model: nn.Module,
+    dataloader,
+    methods: str | Iterable[str] = "all",
+    metrics: str | Iterable[str] = "all",
+    methods_config: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
+    pareto_metrics: Iterable[str] = ("balanced_accuracy", "equalized_odds"),
+    return_type: str = "all",
+    device: str | torch.device = "cpu",
+    include_vanilla: bool = True,
+    test_dataloader=None,
+    seed: int = 0,
+    *,
+    include_vanila_in_results: bool | None = None,
+    num_of_classes: int | None = None,
+) -> Results | CorrectionResult:
+    """Correct a trained classifier by several methods and compare them on the same data.
+
+    A quarter of `dataloader`, taken from every group x class cell in proportion, is held out; the methods fit on the
+    rest, from features captured in one pass that all of them share. The held-out part serves to choose among
+    them ("pareto-front", "best") and, without `test_dataloader`, to report; the test data never takes part in
+    a choice. A held-out part that lacks a cell is judged without it, with a warning; if it lacks a whole group
+    or class, all rows serve for fitting and for choosing, with a warning that such numbers flatter.
+
+    Parameters
+    ----------
+    model : nn.Module, images (N, 3, H, W) -> logits (N, K), K = 1 for a binary model of one logit. Never changed.
+    dataloader : DataLoader of (image, target, group) batches, or FaceDataset; any batch size, shuffled or not
+    methods : "all", a key of `METHODS` or several, in any case
+    metrics : "all" or names of the metrics to report, those of `helpers.audit`; the Pareto metrics are always there
+    methods_config : options by method, {"PCLARC": {"cav_type": "ridge"}}, put over the defaults in the signatures;
+        the key "global" holds options for every method that has them
+    pareto_metrics : names of the metrics to choose by
+    return_type : "all"; "pareto-front", the methods that no other beats on the held-out part; or "best", the one
+        nearest to the ideal point there (1 for an accuracy, 0 for a gap, Euclidean distance). Failed and
+        degenerate models are never chosen; a tie is told in `.note`.
+    device : where to compute; the models that come back are there. The input model stays where it is.
+    include_vanilla : bool, put the model as it was into the results, and into the choice, as "Vanilla"
+    test_dataloader : like `dataloader`, None to report on the held-out part
+    seed : int, for the split, the methods and the intervals
+    include_vanila_in_results : DetoxAI's spelling of `include_vanilla`
+    num_of_classes : DetoxAI's; checked against the model's output
+
+    Returns
+    -------
+    Results (a dict key -> CorrectionResult that prints as a table), or one CorrectionResult for "best".
+
+    Raises
+    ------
+    ValueError : an unknown method, option, metric, return type or layer (the nearest name is given); a loader without
+        groups; data of one group or one class; targets that do not fit the output; features or logits that are
+        not finite. All of these before any method runs.
+    RuntimeError : "best" was asked for and there is no model to choose.
+
+    Examples
+    --------
+    >>> results = debias(model, loader, methods=["LEACE", "DFR"], test_dataloader=test)
+    >>> results["LEACE"].get_metric("equalized_odds"), results["LEACE"].get_model()
+    """
+    chosen = chosen_methods(methods)
+    options = merged_options(chosen, methods_config)
+    pareto_metrics = directed(pareto_metrics)
+    return_type = choose(return_type, RETURN_TYPES, "return_type")
+    metrics = metrics if metrics == "all" else wanted_metrics(metrics)
+    if include_vanila_in_results is not None:
+        include_vanilla = include_vanila_in_results
+    check_codes(dataloader, "dataloader")
+
+    work = copy.deepcopy(model).to(usable_device(device)).eval()
+    images, group, outputs = first_batch(work, dataloader, "dataloader")
+    if num_of_classes is not None and num_of_classes != max(2, outputs):
+        raise ValueError(f"num_of_classes: {num_of_classes} does not fit the model's {outputs} outputs")
+    if test_dataloader is not None:
+        first_batch(work, test_dataloader, "test_dataloader")
+    for key in chosen:
+        if "layer" in options[key]:
+            options[key]["layer"] = one_layer(work, options[key]["layer"], images)
+
+    batch = collect(work, dataloader, images, seed=seed)
+    check_seen(batch)
+    fit_rows, held_rows = split(batch, seed, group_names(dataloader, batch.groups))
+    test = batch if test_dataloader is None else collect(work, test_dataloader, images, seed=seed)
+    judge = Judge(
+        batch, held_rows, dataloader, test, None if test is batch else test_dataloader,
+        make_probe(work, batch.layer, images, group), metrics, pareto_metrics, seed,
+    )  # fmt: skip
+
+    results = Results()
+    if include_vanilla:
+        results[VANILLA] = judge(CorrectionResult(VANILLA, copy.deepcopy(work)), ())
+    fit_on = batch.take(fit_rows)
+    for key in tqdm(chosen, "debias", unit="method", leave=False):
+        results[key] = run(METHODS[key], options[key], work, fit_on, judge)
+    return selected(results, return_type, pareto_metrics, judge.constant)
+
+
+def run(entry: Method, options: dict, model: nn.Module, batch: Batch, judge: Judge) -> CorrectionResult:
+    """One method on its own, timed; whatever goes wrong becomes the result's `error`, and the others go on."""
+    start = time.perf_counter()
+    try:
+        if "binary" in entry.needs and batch.classes > 2:
+            raise ValueError(f"target: {batch.classes} classes; {entry.key} is defined for two")
+        with untouched_random_state(batch.seed):
+            corrected = entry.function(model, batch, **options).eval()
+        seconds = time.perf_counter() - start
+        changed = changes(model, corrected)
+        if any(name == batch.layer and isinstance(part, AFFINE) for name, part in changed):
+            if replays(corrected, changed, batch, judge.probe):  # so nothing but the edit stands before the last layer
+                make_foldable(corrected, batch.layer, batch.last)
+        return judge(CorrectionResult(entry.key, corrected, seconds=seconds), changed)
+    except Exception as error:  # noqa: BLE001 a method is a plug-in: its failure must not cost the other results
+        seconds = time.perf_counter() - start
+        return CorrectionResult(entry.key, seconds=seconds, error=str(error) or type(error).__name__)
+
+
+class Judge:
+    """Fills a result with what its model does on the held-out part and on the test data."""
+
+    def __init__(self, batch, held_rows, data, test, test_data, probe: Probe, metrics, pareto_metrics, seed):
+        self.batch, self.held_rows, self.data = batch, held_rows, data
+        self.test, self.test_data = test, test_data
+        self.probe, self.metrics, self.pareto_metrics, self.seed = probe, metrics, pareto_metrics, seed
+        self.constant: set[str] = set()  # methods that predict one class on the held-out part
+        self.groups = group_names(data, batch.groups)
+        self.classes = classes_of(data) or tuple(map(str, range(batch.classes)))
+
+    def __call__(self, result: CorrectionResult, changed: tuple) -> CorrectionResult:
+        model = result.model
+        logits = logits_of(model, changed, self.batch, self.probe, self.data)
+        held = self.audit(self.batch, logits, self.held_rows)
+        one_class = len(np.unique(hard(logits[self.held_rows]))) < 2
+        if one_class:
+            self.constant.add(result.method)
+        shown, degenerate = held, one_class
+        if self.test_data is not None:
+            logits = logits_of(model, changed, self.test, self.probe, self.test_data)
+            shown = self.audit(self.test, logits, np.arange(len(self.test)))
+            degenerate = one_class or len(np.unique(hard(logits))) < 2
+        return replace(
+            result,
+            metrics=self.kept(metrics_of(shown)),
+            validation=self.kept(metrics_of(held)),
+            pareto_metrics=self.pareto_metrics,
+            audit=shown,
+            edits=changed,
+            needs_group=bool(getattr(model, "needs_group", False)),
+            degenerate=degenerate,
+        )
+
+    def audit(self, batch: Batch, logits: np.ndarray, rows: np.ndarray) -> Audit:
+        """Audit of some rows of a batch."""
+        groups = self.groups if self.groups and batch.group.max() < len(self.groups) else None
+        return audit(
+            batch.y[rows], hard(logits[rows]), batch.group[rows], y_score=score(logits[rows]),
+            groups=groups, classes=self.classes, seed=self.seed,
+        )  # fmt: skip
+
+    def kept(self, values: dict[str, float]) -> dict[str, float]:
+        """The metrics that were asked for, and those by which is chosen."""
+        if isinstance(self.metrics, str):
+            return values
+        return {name: value for name, value in values.items() if name in self.metrics or name in self.pareto_metrics}
+
+
+def metrics_of(audited: Audit) -> dict[str, float]:
+    """All statistics over all images, all gaps by their names, and the spread of each statistic as `…_gap`.
+
+    With more than two classes these are the audit's own summaries: macro averages, and for named gaps the largest.
+    """
+    overall = {name: audited.value(name) for name in audited.overall["statistic"].unique()}
+    gaps = {name: audited.gap(name) for name in audited.gaps["statistic"].unique()}
+    return overall | {f"{name}_gap" if name in overall else name: value for name, value in gaps.items()}
+
+
+def selected(results: Results, return_type: str, names: tuple[str, ...], constant: set[str]) -> Results | CorrectionResult:
+    """All results, the front, or the best, by the metrics on the held-out part."""
+    if return_type == "all":
+        return results
+    able = [key for key, result in results.items() if result.error is None and key not in constant]
+    values = np.array([[results[key].validation[name] for name in names] for key in able]).reshape(len(able), len(names))
+    if return_type == "pareto-front":
+        front = select.pareto_front(values, names)
+        if not front.any():
+            warnings.warn(f"return_type: the front is empty; {reasons(results, constant)}", UserWarning, stacklevel=3)
+        return Results({key: results[key] for key, on in zip(able, front, strict=True) if on})
+    nearest = [able[i] for i in select.nearest(values, names)] if able else []
+    if not nearest:
+        raise RuntimeError(f"return_type: no model to choose as the best; {reasons(results, constant)}")
+    tied = f"ties with {', '.join(nearest[1:])} on the held-out part; the first is given" if nearest[1:] else ""
+    return replace(results[nearest[0]], note=tied)
+
+
+def reasons(results: Results, constant: set[str]) -> str:
+    """Why each of the results cannot be chosen."""
+    return "; ".join(
+        f"{key}: {result.error or ('predicts one class' if key in constant else 'a metric is undefined')}"
+        for key, result in results.items()
+    )
+
+
+def chosen_methods(methods: str | Iterable[str]) -> list[str]:
+    """Keys of `METHODS`, each once, in the order asked for."""
+    if isinstance(methods, str):
+        methods = list(METHODS) if methods.casefold() == "all" else [methods]
+    keys = list(dict.fromkeys(choose(name, METHODS, "methods") for name in methods))
+    if not keys:
+        raise ValueError(f"methods: none given; accepted: 'all' or some of {', '.join(METHODS)}")
+    return keys
+
+
+def merged_options(keys: list[str], config: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
+    """Options by method: the defaults, "global" over them, the method's own over both. `config` is not changed."""
+    given: dict[str, Mapping] = {}
+    for name, own in config.items():
+        key = choose(name, ["global", *METHODS], "methods_config")
+        if not isinstance(own, Mapping):
+            raise ValueError(f"methods_config[{name!r}]: got {own!r}; a dict of options is needed")
+        given[key] = own
+    known = {option for key in METHODS for option in METHODS[key].defaults}
+    for key, own in given.items():
+        accepted = known if key == "global" else METHODS[key].defaults
+        for option in own:
+            if OPTION_ALIASES.get(option, option) not in accepted:
+                choose(option, sorted(accepted), f"methods_config[{key!r}]")
+    merged = {}
+    for key in keys:
+        merged[key] = dict(METHODS[key].defaults)
+        for part in (given.get("global", {}), given.get(key, {})):
+            renamed = {OPTION_ALIASES.get(option, option): value for option, value in part.items()}
+            merged[key] |= {option: value for option, value in renamed.items() if option in merged[key]}
+    return merged
+
+
+def directed(names: Iterable[str]) -> tuple[str, ...]:
+    """Metrics that have a good end, by their names."""
+    names = [names] if isinstance(names, str) else list(names)
+    if not names:
+        raise ValueError("pareto_metrics: none given; two are usual, such as balanced_accuracy and equalized_odds")
+    accepted = [*select.HIGHER, *select.LOWER, *(f"{name}_gap" for name in (*STATISTICS, *OF_SCORES))]
+    return tuple(metric_name(name, accepted, "pareto_metrics") for name in names)
+
+
+def wanted_metrics(names: str | Iterable[str]) -> tuple[str, ...]:
+    """Names of metrics as `metrics_of` gives them."""
+    overall = [*STATISTICS, *OF_SCORES]
+    accepted = [*overall, *NAMED, *(f"{name}_gap" for name in overall)]
+    names = [names] if isinstance(names, str) else names
+    return tuple(metric_name(name, accepted, "metrics") for name in names)
+
+
+def one_layer(model: nn.Module, layer, images: Tensor) -> str:
+    """Name of the layer that an option means, checked to run; DetoxAI's list of one name is fine."""
+    if isinstance(layer, (list, tuple)):
+        if len(layer) != 1:
+            raise ValueError(f"layer: {len(layer)} layers given; one is edited at a time")
+        layer = layer[0]
+    name = layers.find(model, layer, images)
+    if name and name not in (running := layers.flow(model, images)):
+        raise ValueError(f"layer: {name!r} never runs; the layers that run: {', '.join(running)}")
+    return name
+
+
+def first_batch(model: nn.Module, data, argument: str) -> tuple[Tensor, Tensor, int]:
+    """A few images and groups of the first batch, and the width of the model's output on them, all checked."""
+    with untouched_random_state(), torch.inference_mode():
+        try:
+            images, target, group = triple(next(iter(loader_of(data, PROBE))))
+        except StopIteration:
+            raise ValueError(f"{argument}: it gives no batch") from None
+        except ValueError as error:
+            raise ValueError(f"{argument}: {str(error).removeprefix('data: ')}") from None
+        images, group = images[:PROBE].float().clone(), group[:PROBE].clone()
+        device = layers.device_of(model)
+        logits = call(model, images.to(device), group.to(device))
+        outputs = check_logits(logits, images, classes_of(data))
+        known = codes_of(data, "targets")
+        check_targets(target if known is None else known, outputs, classes_of(data))
+    return images.clone(), group.clone(), outputs
+
+
+def check_codes(data, argument: str) -> None:
+    """Where targets and groups are known without reading images: ValueError if there is only one of either."""
+    for which, word in (("targets", "class"), ("group", "group")):
+        codes = codes_of(data, which)
+        if codes is not None and len(codes):
+            check_several(codes, word, argument)
+
+
+def check_several(codes: np.ndarray, word: str, argument: str) -> None:
+    """ValueError unless the codes are non-negative and of two kinds or more."""
+    present = np.unique(codes)
+    if present[0] < 0:
+        raise ValueError(f"{argument}: {word} code {present[0]} came; codes count from 0")
+    if len(present) < 2:
+        raise ValueError(f"{argument}: all {len(codes)} images are of {word} {present[0]}; a comparison needs two")
+
+
+def check_seen(batch: Batch) -> None:
+    """The checks that need the whole data: two classes, two groups, targets that fit the output."""
+    check_several(batch.y, "class", "dataloader")
+    check_several(batch.group, "group", "dataloader")
+    check_targets(batch.y, batch.logits.shape[1])
+
+
+def group_names(data, groups: int) -> tuple[str, ...] | None:
+    """Names of the groups, if the data set behind the loader has them."""
+    names = getattr(data, "groups", None) or getattr(getattr(data, "dataset", None), "groups", None)
+    return tuple(map(str, names)) if names is not None and len(names) >= groups else None
+
+
+def split(batch: Batch, seed: int, names: tuple[str, ...] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to fit on and rows held out; see `debias` for what happens if the latter lack a cell."""
+    cell = batch.group * batch.classes + batch.y
+    rest, held = stratified(cell, HELD_OUT, np.random.default_rng(seed))
+    for codes, word in ((batch.group, "group"), (batch.y, "class")):
+        if lacking := sorted(set(codes.tolist()) - set(codes[held].tolist())):
+            warnings.warn(
+                f"dataloader: too few images of {word} {lacking} to hold any out, so all rows serve for fitting and "
+                "for choosing; the choice and numbers without test data are too kind",
+                UserWarning,
+                stacklevel=3,
+            )
+            return np.arange(len(cell)), np.arange(len(cell))
+    if lacking := sorted(set(cell.tolist()) - set(cell[held].tolist())):
+        told = [f"group {names[c // batch.classes] if names else c // batch.classes} with class {c % batch.classes}" for c in lacking]
+        warnings.warn(
+            f"dataloader: a single image of {', '.join(told)}; the held-out part is judged without it",
+            UserWarning,
+            stacklevel=3,
+        )
+    return rest, held

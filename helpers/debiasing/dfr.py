@@ -1,0 +1,141 @@
+"""DFR: retrain the last linear layer on features, every group x class cell counting equally."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from helpers.debiasing.holdout import stratified
+from helpers.debiasing.method import Batch, method
+from helpers.names import choose
+
+STRENGTHS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+BALANCE = ("subsample", "weights")
+
+
+@method("DFR", needs={"features", "logits"})
+def dfr(
+    model: nn.Module,
+    batch: Batch,
+    *,
+    C: float | None = None,
+    balance: str = "weights",
+    draws: int = 10,
+) -> nn.Module:
+    """Retrain the last layer by L2-penalised logistic regression on balanced data (deep feature reweighting).
+
+    The features are standardised, the regression minimises sum_i c_i log(1 + exp(-y_i (w x_i + b))) + |w|^2 / (2 C)
+    (Section 4; there with an L1 penalty), and the standardisation is folded into the weights.
+
+    Parameters
+    ----------
+    C : float > 0, inverse penalty (scikit-learn's); None takes the value in `STRENGTHS` whose worst group x class cell is most
+        accurate on a quarter of the batch set aside for it, as the paper tunes it
+    balance : "weights" gives every cell the same total weight; "subsample" draws from every cell as many images as
+        the smallest has and averages the weights of `draws` such regressions, as the paper does
+    draws : int >= 1, used with "subsample"
+
+    Returns
+    -------
+    A copy of `model` whose last `nn.Linear` has new weights.
+
+    Raises
+    ------
+    ValueError : the last layer is no `nn.Linear` fed by the penultimate layer; a class is missing; C or draws <= 0.
+
+    References
+    ----------
+    Kirichenko, Izmailov & Wilson, "Last layer re-training is sufficient for robustness to spurious correlations",
+    ICLR 2023, arXiv 2204.02937.
+    """
+    choose(balance, BALANCE, "balance")
+    if C is not None and not C > 0:
+        raise ValueError(f"C: got {C}; the inverse penalty is above 0")
+    if draws < 1:
+        raise ValueError(f"draws: got {draws}; at least 1 is needed")
+    missing = sorted(set(range(batch.classes)) - set(batch.y.tolist()))
+    if missing:
+        raise ValueError(f"target: no image of class {missing} to fit on; the last layer has {batch.classes} classes")
+    _, features = batch.features("penultimate")
+    check_last_layer(model.get_submodule(batch.last), features, batch)
+    x, cell = features.double().numpy(), batch.group * batch.classes + batch.y
+    rng = np.random.default_rng(batch.seed)
+    C = C if C is not None else tuned(x, batch.y, cell, balance, draws, rng)
+    weight, bias = regress(x, batch.y, cell, C, balance, draws, rng)
+    retrained = copy.deepcopy(model)
+    last = retrained.get_submodule(batch.last)
+    with torch.no_grad():
+        for parameter, value in zip((last.weight, last.bias), as_logits(weight, bias, last.out_features), strict=True):
+            parameter.copy_(torch.from_numpy(value))
+    return retrained
+
+
+def check_last_layer(last: nn.Module, features: Tensor, batch: Batch) -> None:
+    """ValueError unless `last` is a Linear with bias that turns the batch's features into its logits."""
+    if not isinstance(last, nn.Linear) or last.bias is None:
+        raise ValueError(f"last layer: {batch.last!r} is {last}; an nn.Linear with bias is needed")
+    some = slice(0, 64)
+    weight, bias = last.weight.detach().float().cpu(), last.bias.detach().float().cpu()
+    if features.shape[1] != weight.shape[1] or not torch.allclose(
+        features[some] @ weight.T + bias, batch.logits[some], rtol=1e-3, atol=1e-3
+    ):
+        raise ValueError(
+            f"last layer: {batch.last!r} does not take the output of {batch.layer!r} as it is; "
+            "a function without a module stands between or behind them"
+        )
+
+
+def regress(
+    x: np.ndarray, y: np.ndarray, cell: np.ndarray, C: float, balance: str, draws: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (1, d) or (C, d) and biases (1,) or (C,) on the features as they are, not standardised."""
+    mean, scale = x.mean(0), x.std(0)
+    scale = np.where(scale > 1e-8 * (scale.max() or 1.0), scale, 1.0)  # a dead unit has no scale to divide by
+    standard = (x - mean) / scale
+    if balance == "weights":
+        counts = np.bincount(cell)
+        fits = [fit(standard, y, C, weights=len(y) / (np.count_nonzero(counts) * counts[cell]))]
+    else:
+        smallest = np.bincount(cell)[np.unique(cell)].min()
+        fits = []
+        for _ in range(draws):
+            rows = np.concatenate(
+                [rng.choice(np.flatnonzero(cell == c), smallest, replace=False) for c in np.unique(cell)]
+            )
+            fits.append(fit(standard[rows], y[rows], C))
+    weight = np.mean([f.coef_ for f in fits], axis=0) / scale
+    bias = np.mean([f.intercept_ for f in fits], axis=0) - weight @ mean
+    return weight, bias
+
+
+def fit(x: np.ndarray, y: np.ndarray, C: float, weights: np.ndarray | None = None) -> LogisticRegression:
+    """One regression; with several classes a multinomial one."""
+    return LogisticRegression(C=C, max_iter=2000).fit(x, y, sample_weight=weights)
+
+
+def tuned(x, y, cell, balance, draws, rng) -> float:
+    """The strength whose worst cell is most accurate on a quarter set aside; ties go to the stronger penalty."""
+    rest, aside = stratified(cell, 0.25, rng)
+    if len(np.unique(y[rest])) < len(np.unique(y)) or len(aside) == 0:
+        return 0.1
+    best, best_score = 0.1, (-1.0, -1.0)
+    for C in STRENGTHS:
+        weight, bias = regress(x[rest], y[rest], cell[rest], C, balance, draws, rng)
+        score = x[aside] @ weight.T + bias
+        predicted = (score[:, 0] > 0).astype(int) if len(bias) == 1 else score.argmax(1)
+        right = predicted == y[aside]
+        accuracy = [right[cell[aside] == c].mean() for c in np.unique(cell[aside])]
+        if (score := (min(accuracy), float(np.mean(accuracy)))) > best_score:
+            best, best_score = C, score
+    return best
+
+
+def as_logits(weight: np.ndarray, bias: np.ndarray, outputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """The regression's one score as one logit, or as two whose difference it is; several rows stay as they are."""
+    if len(bias) == 1 and outputs == 2:
+        return np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    return weight, bias

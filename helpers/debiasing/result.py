@@ -1,0 +1,178 @@
+"""What comes back from `debias`: one result a method, and the table of all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+from torch import nn
+
+from helpers.bias import Audit
+from helpers.names import choose
+
+ALIASES = {"eo_gap": "equalized_odds", "eoo_gap": "equal_opportunity", "dp_gap": "demographic_parity"}  # DetoxAI's
+FRAME = (
+    "method",
+    "balanced_accuracy",
+    "balanced_accuracy_low",
+    "balanced_accuracy_high",
+    "equalized_odds",
+    "equalized_odds_low",
+    "equalized_odds_high",
+    "seconds",
+    "needs_group",
+    "degenerate",
+    "error",
+)
+
+
+def metric_name(name: str, accepted, argument: str = "name") -> str:
+    """The accepted name that `name` means, in any case, with spaces or hyphens, or as DetoxAI writes it."""
+    plain = str(name).strip().casefold().replace(" ", "_").replace("-", "_")
+    return choose(ALIASES.get(plain, plain), accepted, argument)
+
+
+@dataclass(frozen=True, eq=False)
+class CorrectionResult:
+    """A corrected model and how it does, or the reason why there is none.
+
+    Attributes
+    ----------
+    method : str, key of the method, or "Vanilla" for the model as it was
+    model : nn.Module in evaluation mode, or None if the method failed
+    metrics : dict name -> float, on the test data, or on the held-out part of `dataloader` if there is none; NaN
+        where a statistic is undefined. Gaps have their names (`equalized_odds`), those of single statistics end in
+        `_gap`.
+    pareto_metrics : tuple of str, the metrics by which methods are compared
+    validation : dict name -> float, the same metrics on the held-out part of `dataloader`, by which is chosen
+    audit : Audit of the same data as `metrics`, with intervals; None if the method failed
+    edits : pairs (layer name, module): what was put after which layer, or which layer has new weights
+    seconds : float, time of the method alone; the pass over the data that all methods share is not in it
+    needs_group : bool, whether the model is called `model(images, group=codes)`
+    degenerate : bool, whether it predicts one class only: perfectly "fair" and useless
+    error : str or None, why the method failed
+    note : str, what a reader should know, such as a tie in the choice
+    """
+
+    method: str
+    model: nn.Module | None = field(default=None, repr=False)
+    metrics: dict[str, float] = field(default_factory=dict, repr=False)
+    pareto_metrics: tuple[str, ...] = ()
+    validation: dict[str, float] = field(default_factory=dict, repr=False)
+    audit: Audit | None = field(default=None, repr=False)
+    edits: tuple[tuple[str, nn.Module], ...] = field(default=(), repr=False)
+    seconds: float = 0.0
+    needs_group: bool = False
+    degenerate: bool = False
+    error: str | None = None
+    note: str = ""
+
+    def get_model(self) -> nn.Module:
+        """The corrected model.
+
+        Raises
+        ------
+        RuntimeError : the method failed; the message says why.
+        """
+        if self.model is None:
+            raise RuntimeError(f"{self.method} gave no model: {self.error}")
+        return self.model
+
+    def get_method(self) -> str:
+        """The key of the method."""
+        return self.method
+
+    def get_metric(self, name: str) -> float:
+        """One metric, by its name in any spelling: `equalized_odds`, `Balanced_accuracy`, `balanced accuracy`.
+
+        Raises
+        ------
+        ValueError : no such metric (the nearest is named).
+        RuntimeError : the method failed; the message says why.
+        """
+        if self.error is not None:
+            raise RuntimeError(f"{self.method} has no metrics: {self.error}")
+        return self.metrics[metric_name(name, self.metrics)]
+
+    def get_all_metrics(self) -> dict[str, dict[str, float]]:
+        """`{"pareto": {…}, "all": {…}}`: the metrics that methods are compared by, and all of them.
+
+        Both are empty if the method failed.
+        """
+        return {
+            "pareto": {name: self.metrics[name] for name in self.pareto_metrics if name in self.metrics},
+            "all": dict(self.metrics),
+        }
+
+    def __str__(self) -> str:
+        if self.error is not None:
+            return f"{self.method}: failed, {self.error}"
+        values = ", ".join(f"{name} {self.metrics[name]:.3f}" for name in self.pareto_metrics)
+        return f"{self.method}: {values}" + (" (predicts one class)" if self.degenerate else "")
+
+
+class Results(dict[str, CorrectionResult]):
+    """`CorrectionResult`s by method, in order; looked up in any case, printed as a table."""
+
+    def __missing__(self, key: str) -> CorrectionResult:
+        try:
+            return self[choose(key, self, "method")]
+        except ValueError as error:
+            raise KeyError(str(error)) from None
+
+    def to_frame(self) -> pd.DataFrame:
+        """See `helpers.debiasing.to_frame`."""
+        return to_frame(self)
+
+    def __repr__(self) -> str:
+        return readable(self).to_string(index=False) if self else "no results"
+
+    def _repr_html_(self) -> str:
+        return readable(self).to_html(index=False) if self else "<p>no results</p>"
+
+
+def to_frame(results: Mapping[str, CorrectionResult] | CorrectionResult) -> pd.DataFrame:
+    """One row a method: balanced accuracy and equalized-odds gap with their intervals, price and warnings.
+
+    Parameters
+    ----------
+    results : what `debias` returned
+
+    Returns
+    -------
+    DataFrame with the columns method, balanced_accuracy, balanced_accuracy_low, balanced_accuracy_high,
+    equalized_odds, equalized_odds_low, equalized_odds_high, seconds, needs_group, degenerate, error.
+    Numbers of a failed method are NaN; `error` is "" for the others.
+    """
+    results = [results] if isinstance(results, CorrectionResult) else list(results.values())
+    return pd.DataFrame([row(result) for result in results], columns=list(FRAME))
+
+
+def row(result: CorrectionResult) -> dict[str, object]:
+    """The cells of one method in `to_frame`."""
+    cells = {"method": result.method, "seconds": result.seconds, "needs_group": result.needs_group}
+    cells |= {"degenerate": result.degenerate, "error": result.error or ""}
+    if result.audit is None:
+        return cells
+    overall = result.audit.overall.set_index("statistic").loc["balanced_accuracy"]
+    cells |= {f"balanced_accuracy{end}": overall[column] for end, column in (("", "value"), ("_low", "low"), ("_high", "high"))}
+    low, high = result.audit.gap_interval("equalized_odds")
+    return cells | {"equalized_odds": result.audit.gap("equalized_odds"), "equalized_odds_low": low, "equalized_odds_high": high}
+
+
+def readable(results: Mapping[str, CorrectionResult]) -> pd.DataFrame:
+    """`to_frame` rounded and with intervals written out, for people."""
+    frame = to_frame(results)
+    shown = frame[["method"]].copy()
+    for name in ("balanced_accuracy", "equalized_odds"):
+        shown[name.replace("_", " ")] = [
+            f"{value:.3f} [{low:.3f}, {high:.3f}]" if value == value else "–"
+            for value, low, high in frame[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False)
+        ]
+    shown["seconds"] = frame["seconds"].map("{:.2f}".format)
+    shown["remarks"] = [
+        "; ".join(filter(None, [error, "needs the group" * needs, "predicts one class" * one, results[key].note]))
+        for key, error, needs, one in zip(results, frame["error"], frame["needs_group"], frame["degenerate"], strict=True)
+    ]
+    return shown

@@ -1,0 +1,45 @@
+"""Face classifiers: building, training, predicting, saving, and looking at or changing their layers."""
+
+from helpers.models.affine import Affine, LowRank
+from helpers.models.checkpoint import load, save
+from helpers.models.layers import (
+    EDITS,
+    Edited,
+    Features,
+    append_after,
+    capture,
+    edit,
+    edits,
+    features,
+    find,
+    flow,
+    unedited,
+)
+from helpers.models.prediction import Predictions, predict
+from helpers.models.resnet import FaceClassifier, Normalise, architectures, build
+from helpers.models.training import train
+
+__all__ = [
+    "Affine",
+    "EDITS",
+    "Edited",
+    "FaceClassifier",
+    "Features",
+    "LowRank",
+    "Normalise",
+    "Predictions",
+    "append_after",
+    "architectures",
+    "build",
+    "capture",
+    "edit",
+    "edits",
+    "features",
+    "find",
+    "flow",
+    "load",
+    "predict",
+    "save",
+    "train",
+    "unedited",
+]

@@ -1,0 +1,262 @@
+"""Pictures of attribution: maps beside faces, scores of methods, and mean maps of groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from helpers.names import choose
+from helpers.plots.style import DIVERGING, PALETTE, alt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SCALES = ("method", "map")
+CELL = 1.45  # inches a picture
+
+
+def panel(
+    images: Tensor | np.ndarray,
+    attributions: Mapping[str, Tensor | np.ndarray],
+    titles: Sequence[str] | None = None,
+    *,
+    overlay: bool = False,
+    scale: str = "method",
+) -> Figure:
+    """One row a face, one column a method: red speaks for the class, blue against it, white is zero.
+
+    Parameters
+    ----------
+    images : float (N, 3, H, W) in [0, 1]
+    attributions : name of a method -> maps (N, H, W), signed, in any unit
+    titles : N texts, to the left of the rows
+    overlay : lay the map over the grey face, the more opaque the more relevant, instead of on white
+    scale : "method" for one scale a column, so that strong and weak maps of a method can be told apart; "map" for
+        one scale a picture, so that the place is seen whatever the strength
+
+    Returns
+    -------
+    Figure. Scales are symmetric about zero and end at the 99th percentile of |relevance|, so that one extreme
+    pixel does not hide the rest; a colour bar under each column shows its scale ("map": in shares of that end).
+
+    Raises
+    ------
+    ValueError : another shape, no maps, titles that differ in number, an unknown scale (with the nearest name).
+    """
+    pictures, maps = _pictures(images), {name: _array(values) for name, values in attributions.items()}
+    scale = choose(scale, SCALES, "scale")
+    if not maps:
+        raise ValueError("attributions: none given; expected a name and maps (N, H, W)")
+    for name, values in maps.items():
+        _check_shape(values, pictures.shape[:3], f"attributions {name!r}")
+    _check_titles(titles, len(pictures))
+    figure, grid = plt.subplots(
+        len(pictures),
+        1 + len(maps),
+        figsize=(CELL * (1 + len(maps)) + (0.9 if titles is not None else 0.1), CELL * len(pictures) + 0.8),
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, picture in enumerate(pictures):
+        _bare(grid[row, 0]).imshow(picture)
+        if titles is not None:
+            grid[row, 0].set_ylabel(titles[row], rotation=0, ha="right", va="center", fontsize=9)
+    grid[0, 0].set_title("Face", fontsize=10, loc="center")
+    for column, (name, values) in enumerate(maps.items(), start=1):
+        ends = [_end(values) if scale == "method" else _end(one) for one in values]
+        for row, (one, end) in enumerate(zip(values, ends, strict=True)):
+            _map(_bare(grid[row, column]), one, end, pictures[row] if overlay else None)
+        grid[0, column].set_title(name, fontsize=10, loc="center")
+        _bar(figure, grid[:, column], ends[0] if scale == "method" else 1.0, column == 1, scale)
+    return alt(
+        figure,
+        f"{len(pictures)} faces in rows; beside each, its attribution maps by {', '.join(maps)}. "
+        "Red pixels speak for the class, blue ones against it.",
+    )
+
+
+def scores(table: pd.DataFrame, *, chance: str | None = None, better: Mapping[str, str] | None = None) -> Figure:
+    """Mean score of each method with its interval, one small plot a metric.
+
+    Parameters
+    ----------
+    table : columns `method, metric, mean, low, high`, as `helpers.attribution.summary` returns them
+    chance : the method that stands for chance, drawn as a dashed line instead of a point
+    better : metric -> "lower" or "higher", written under the plot; by default of the metrics known by name
+
+    Returns
+    -------
+    Figure. Methods keep the order of the table, from the top.
+
+    Raises
+    ------
+    ValueError : a column is missing, or no method is called `chance` (with the nearest name).
+    """
+    missing = [name for name in ("method", "metric", "mean", "low", "high") if name not in table]
+    if missing:
+        raise ValueError(
+            f"table: no column {', '.join(missing)}; expected attribution.summary(frame) of maps given by name"
+        )
+    methods, metrics = list(table["method"].unique()), list(table["metric"].unique())
+    chance = None if chance is None else choose(chance, methods, "chance")
+    shown = [name for name in methods if name != chance]
+    better = {"deletion": "lower", "insertion": "higher"} | dict(better or {})
+    figure, grid = plt.subplots(
+        1,
+        len(metrics),
+        figsize=(2.5 * len(metrics) + 1.2, 0.42 * len(shown) + 1.5),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axes, metric in zip(grid[0], metrics, strict=True):
+        part = table[table["metric"] == metric].set_index("method")
+        for place, name in enumerate(shown):
+            if name in part.index:
+                _point(axes, part.loc[name], len(shown) - 1 - place, PALETTE[place % len(PALETTE)])
+        if chance in part.index:
+            axes.axvline(part.loc[chance, "mean"], color="0.35", linestyle="--", linewidth=1.2)
+        axes.set(title=str(metric).replace("_", " "), ylim=(-0.6, len(shown) - 0.4))
+        axes.set_xlabel(f"score ({better.get(metric, 'higher')} is better)", fontsize=9)
+        axes.set_yticks(range(len(shown)), [str(name) for name in reversed(shown)])
+        axes.grid(axis="y", visible=False)
+    note = "; the dashed line is chance" if chance is not None else ""
+    said = "; ".join(
+        f"{row.metric} {row.method} {row.mean:.2f}" for row in table.itertuples() if np.isfinite(row.mean)
+    )
+    return alt(figure, f"Mean score of each method with its interval{note}: {said}.")
+
+
+def mean_map_by_group(
+    attributions: Tensor | np.ndarray,
+    group: Tensor | np.ndarray | Sequence,
+    groups: Sequence[str] | None = None,
+    images: Tensor | np.ndarray | None = None,
+) -> Figure:
+    """The mean map of each group, side by side on one scale; with images, under it the group's mean face.
+
+    Parameters
+    ----------
+    attributions : (N, H, W), signed; pixels are averaged place by place, so the faces should be aligned
+    group : N codes or names
+    groups : names of the codes 0, 1, …; None if `group` holds names
+    images : float (N, 3, H, W) in [0, 1]; None leaves the faces out
+
+    Returns
+    -------
+    Figure. A group without an image is left out.
+
+    Raises
+    ------
+    ValueError : shapes or lengths that do not fit, or a code without a name.
+    """
+    maps, member = _array(attributions), np.asarray(_array(group))
+    _check_shape(maps, maps.shape if maps.ndim == 3 else ("N", "H", "W"), "attributions")
+    if member.shape != (len(maps),):
+        raise ValueError(f"group: shape {member.shape}; expected ({len(maps)},), one an image")
+    if groups is not None:
+        if not np.issubdtype(member.dtype, np.integer) or ((member < 0) | (member >= len(groups))).any():
+            raise ValueError(f"group: expected codes from 0 to {len(groups) - 1}, one for each of `groups`")
+        member = np.asarray(groups, dtype=object)[member]
+    names = [name for name in (groups or sorted(set(member))) if (member == name).any()]
+    faces = None
+    if images is not None:
+        faces = _pictures(images)
+        _check_shape(maps, faces.shape[:3], "attributions")
+    means = {name: maps[member == name].mean(0) for name in names}
+    end = _end(np.stack(list(means.values())))
+    rows = 1 if faces is None else 2
+    figure, grid = plt.subplots(
+        rows,
+        len(names),
+        figsize=(1.3 * CELL * len(names) + 0.9, 1.3 * CELL * rows + 0.6),
+        squeeze=False,
+        layout="constrained",
+    )
+    for column, (name, mean) in enumerate(means.items()):
+        _map(_bare(grid[-1, column]), mean, end, None)
+        if faces is not None:
+            _bare(grid[0, column]).imshow(faces[member == name].mean(0))
+        grid[0, column].set_title(f"{name} (n = {(member == name).sum()})", fontsize=10, loc="center")
+    bar = figure.colorbar(_colours(end), ax=grid, shrink=0.7, pad=0.02)
+    bar.set_label("mean relevance", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    return alt(figure, f"Mean attribution map of each group on one scale: {', '.join(map(str, names))}.")
+
+
+def _map(axes: Axes, values: np.ndarray, end: float, face: np.ndarray | None) -> None:
+    """One map on the diverging palette from -end to end, on white or over the grey face."""
+    if face is None:
+        axes.imshow(values, cmap=DIVERGING, vmin=-end, vmax=end)
+        return
+    axes.imshow(face.mean(2), cmap="gray", vmin=-0.25, vmax=1.1)  # paler than the photograph, so that colours stand out
+    strength = np.clip(np.nan_to_num(np.abs(values) / end), 0, 1)
+    axes.imshow(values, cmap=DIVERGING, vmin=-end, vmax=end, alpha=0.85 * strength**0.7)
+
+
+def _bar(figure: Figure, column: np.ndarray, end: float, first: bool, scale: str) -> None:
+    """The scale of one column, under it."""
+    bar = figure.colorbar(_colours(end), ax=list(column), orientation="horizontal", pad=0.02, aspect=12, fraction=0.06)
+    bar.set_ticks([-end, 0, end], labels=[f"{-end:.2g}".replace("-", "−"), "0", f"{end:.2g}"])
+    bar.ax.tick_params(labelsize=7, length=2)
+    bar.outline.set_visible(False)
+    if first:
+        unit = "relevance" if scale == "method" else "relevance / its 99th percentile"
+        bar.set_label(unit, fontsize=8, loc="left")
+
+
+def _point(axes: Axes, row: pd.Series, height: float, colour: str) -> None:
+    """A mean and, where it is known, its interval."""
+    if np.isfinite(row["low"]):
+        axes.plot([row["low"], row["high"]], [height, height], color=colour, linewidth=2.2, solid_capstyle="butt")
+    axes.plot(row["mean"], height, "o", color=colour, markersize=6)
+
+
+def _colours(end: float) -> plt.cm.ScalarMappable:
+    return plt.cm.ScalarMappable(Normalize(-end, end), DIVERGING)
+
+
+def _end(values: np.ndarray) -> float:
+    """Where a symmetric scale ends: the 99th percentile of |values|, their maximum if that is 0, 1 for a map of zeros."""
+    sizes = np.abs(values[np.isfinite(values)])
+    if not sizes.size:
+        return 1.0
+    return float(np.percentile(sizes, 99) or sizes.max() or 1.0)
+
+
+def _bare(axes: Axes) -> Axes:
+    """Axes that hold a picture: no ticks, no grid, no frame."""
+    axes.set(xticks=[], yticks=[])
+    axes.grid(False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return axes
+
+
+def _array(values: Tensor | np.ndarray | Sequence) -> np.ndarray:
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+
+
+def _pictures(images: Tensor | np.ndarray) -> np.ndarray:
+    """Images (N, C, H, W) in [0, 1] as imshow takes them, (N, H, W, 3)."""
+    images = _array(images)
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
+        raise ValueError(f"images: shape {images.shape}; expected (N, 3, H, W)")
+    return np.broadcast_to(images, (len(images), 3, *images.shape[2:])).transpose(0, 2, 3, 1).clip(0, 1)
+
+
+def _check_shape(values: np.ndarray, expected: tuple, argument: str) -> None:
+    if values.shape != tuple(expected):
+        raise ValueError(f"{argument}: shape {values.shape}; expected {tuple(expected)}")
+
+
+def _check_titles(titles: Sequence[str] | None, count: int) -> None:
+    if titles is not None and len(titles) != count:
+        raise ValueError(f"titles: {len(titles)} texts for {count} images")

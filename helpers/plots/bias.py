@@ -1,0 +1,233 @@
+"""Figures of a bias assessment: values by group, gaps, and a gap against whatever was varied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from helpers.names import choose
+from helpers.plots.style import PALETTE, alt
+
+
+#: What `gaps` shows by default: a rate and its complement have the same gap, and a named gap is that of its rate.
+SHOWN = (
+    "demographic_parity",
+    "equal_opportunity",
+    "equalized_odds",
+    "accuracy_parity",
+    "predictive_parity",
+    "balanced_accuracy",
+    "f1",
+    "roc_auc",
+)
+
+
+def gaps(
+    table: Any,
+    *,
+    names: Sequence[str] | None = None,
+    label: str | None = None,
+    confidence: float = 0.95,
+    ax: Axes | None = None,
+) -> Axes:
+    """Every gap as a point with its interval, largest on top; zero, no gap, is marked.
+
+    Parameters
+    ----------
+    table : `Audit.gaps` (or an Audit): `statistic[, class], difference, difference_low, difference_high`
+    names : which gaps; None: those of `SHOWN` that the table has, or all of it if it has none
+    label : with three classes or more, which class; None: `all`, else `macro`
+    confidence : of the intervals, for the axis
+    ax : where to draw; None: a new figure
+
+    Returns
+    -------
+    Axes; x is the difference between the highest and the lowest group (a difference of shares, 0 to 1)
+
+    Raises
+    ------
+    ValueError : an unknown name, or no gap to draw.
+    """
+    table = _one_class(getattr(table, "gaps", table), label)
+    if names is None:
+        common = table["statistic"].isin(SHOWN)
+        table = table[common] if common.any() else table
+    else:
+        known = list(table["statistic"])
+        table = table.set_index("statistic").loc[[choose(name, known, "names") for name in names]].reset_index()
+    undefined = list(table.loc[table["difference"].isna(), "statistic"])
+    table = table.dropna(subset="difference").sort_values("difference", kind="stable")
+    if table.empty:
+        raise ValueError("table: no gap has a value, so there is nothing to draw")
+    ax = _axes(ax, len(table))
+    decided = table["difference_low"] > 0
+    for several, colour, legend in (
+        (decided, PALETTE[3], "interval above zero"),
+        (~decided, PALETTE[0], "interval reaches zero"),
+    ):
+        rows = np.flatnonzero(several)
+        _points(ax, table.iloc[rows], rows, "difference", colour, legend)
+    ax.axvline(0, color="0.3", linewidth=1)
+    ax.set_yticks(range(len(table)), [_readable(name) for name in table["statistic"]])
+    ax.set_xlim(left=min(-0.02, ax.get_xlim()[0]))
+    ax.set_xlabel(f"highest minus lowest group (share, 0 to 1; bars: {confidence:.0%} interval)")
+    ax.set_title("Gaps between groups")
+    ax.legend(loc="lower right", frameon=True)
+    _note(ax, undefined, "no value")
+    top = table.iloc[-1]
+    return alt(
+        ax,
+        f"Gaps between groups with {confidence:.0%} intervals. The largest is {_readable(top['statistic'])}, "
+        f"{_range(top, 'difference')}; {int(decided.sum())} of {len(table)} intervals lie above zero.",
+    )
+
+
+def by_group(
+    table: Any,
+    statistic: str,
+    *,
+    overall: pd.DataFrame | None = None,
+    label: str | None = None,
+    confidence: float = 0.95,
+    ax: Axes | None = None,
+) -> Axes:
+    """One statistic by group, with intervals, the number of images behind each, and the overall value as a line.
+
+    Parameters
+    ----------
+    table : `Audit.by_group` (or an Audit): `group, statistic[, class], value, low, high, n`
+    statistic : its name
+    overall : `Audit.overall`, for the line; taken from the Audit if `table` is one
+    label, confidence, ax : as in `gaps`
+
+    Raises
+    ------
+    ValueError : an unknown statistic, or one that no group has a value of.
+    """
+    if overall is None:
+        overall = getattr(table, "overall", None)
+    rows = getattr(table, "by_group", table)
+    statistic = choose(statistic, dict.fromkeys(rows["statistic"]), "statistic")
+    rows = _one_class(rows[rows["statistic"] == statistic], label)
+    if rows["value"].isna().all():
+        raise ValueError(f"statistic: no group has a value of {statistic}, so there is nothing to draw")
+    ax = _axes(ax, len(rows))
+    position = np.arange(len(rows))[::-1]  # the first group on top
+    _points(ax, rows, position, "value", PALETTE[0], None)
+    names = [f"{row.group}  (n = {row.n})" for row in rows.itertuples()]
+    ax.set_yticks(position, names)
+    ax.set_ylim(-0.6, len(rows) - 0.4)
+    for y, row in zip(position, rows.itertuples(), strict=True):
+        if np.isnan(row.value):
+            ax.annotate("undefined", (0.02, y), xycoords=("axes fraction", "data"), va="center", color="0.4", backgroundcolor="white")
+    if overall is not None:
+        whole = overall[overall["statistic"] == statistic]
+        whole = float(_one_class(whole, label)["value"].iloc[0])
+        ax.axvline(whole, color=PALETTE[7], linestyle="--", label=f"all groups: {whole:.2f}")
+        ax.legend(loc="best", frameon=True)
+    if statistic == "treatment_equality":
+        ax.set_xlabel(f"false negatives per false positive (bars: {confidence:.0%} interval; n: false positives)")
+    else:
+        ax.set_xlim(-0.02, 1.02)
+        ax.set_xlabel(f"{_readable(statistic)} (share, 0 to 1; bars: {confidence:.0%} interval;\nn: images in the denominator)")
+    of_class = f" of {label}" if label not in (None, "") else ""
+    ax.set_title(f"{_readable(statistic).capitalize()}{of_class} by group")
+    defined = rows.dropna(subset="value")
+    described = "; ".join(f"{row['group']} {_range(row, 'value')}" for _, row in defined.iterrows())
+    title = f"{_readable(statistic).capitalize()}{of_class} by group"
+    return alt(ax, f"{title} with {confidence:.0%} intervals: {described}.")
+
+
+def gap_curve(
+    table: pd.DataFrame,
+    x: str,
+    *,
+    y: str = "difference",
+    hue: str | None = None,
+    xlabel: str | None = None,
+    ylabel: str = "gap (difference between groups)",
+    ax: Axes | None = None,
+) -> Axes:
+    """A gap against a quantity that was varied, with its interval as a band.
+
+    Parameters
+    ----------
+    table : columns `x`, `y`, `<y>_low`, `<y>_high` and, if given, `hue` (one line a value)
+    x, y, hue : column names
+    xlabel, ylabel : axis labels with units; `xlabel` is the column's name by default
+    ax : where to draw; None: a new figure
+
+    Raises
+    ------
+    ValueError : a column is missing (it is named, with the nearest).
+    """
+    for column in (x, y, f"{y}_low", f"{y}_high", *([hue] if hue else [])):
+        choose(column, map(str, table.columns), "table column")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    lines = [(None, table)] if hue is None else list(table.groupby(hue, sort=False))
+    markers = "osD^vPX*"
+    for k, (name, rows) in enumerate(lines):
+        rows, colour = rows.sort_values(x), PALETTE[k % len(PALETTE)]
+        ax.plot(rows[x], rows[y], color=colour, marker=markers[k % len(markers)], label=name)
+        ax.fill_between(rows[x], rows[f"{y}_low"], rows[f"{y}_high"], color=colour, alpha=0.2, linewidth=0)
+    ax.set_xlabel(xlabel or _readable(x))
+    ax.set_ylabel(ylabel)
+    ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+    if hue is not None:
+        ax.legend(title=_readable(hue))
+    described = []
+    for name, rows in lines:
+        first, last = rows.loc[rows[x].idxmin()], rows.loc[rows[x].idxmax()]
+        ends = f"{_range(first, y)} at {first[x]:g}, {_range(last, y)} at {last[x]:g}"
+        described.append(ends if name is None else f"{name} {ends}")
+    return alt(ax, f"{ylabel} against {xlabel or _readable(x)}: {'; '.join(described)}.")
+
+
+def _points(ax: Axes, rows: pd.DataFrame, position: np.ndarray, value: str, colour: str, legend: str | None) -> None:
+    low, high = (f"{value}_low", f"{value}_high") if value == "difference" else ("low", "high")
+    defined = rows[value].notna().to_numpy()
+    rows, position = rows[defined], np.asarray(position)[defined]
+    if rows.empty:
+        return
+    reach = np.stack([rows[value] - rows[low], rows[high] - rows[value]]).clip(min=0)
+    ax.errorbar(
+        rows[value], position, xerr=reach, fmt="o", color=colour, capsize=3, elinewidth=1.8, markersize=6, label=legend
+    )
+
+
+def _one_class(table: pd.DataFrame, label: str | None) -> pd.DataFrame:
+    """The rows of one class; by default of each statistic's summary (`all`, else `macro`), if it has one."""
+    if "class" not in table:
+        return table
+    if label is not None:
+        return table[table["class"] == choose(label, dict.fromkeys(table["class"]), "label")]
+    rank = table["class"].map({"all": 0, "macro": 1})
+    best = rank.groupby(table["statistic"]).transform("min")
+    return table[rank.notna() & (rank == best)]
+
+
+def _axes(ax: Axes | None, rows: int) -> Axes:
+    if ax is not None:
+        return ax
+    return plt.subplots(figsize=(8, 1.4 + 0.36 * rows), layout="constrained")[1]
+
+
+def _note(ax: Axes, names: list[str], why: str) -> None:
+    if names:
+        text = f"{why}: {', '.join(_readable(name) for name in names)}"
+        ax.annotate(text, (0, -0.02), xycoords="axes fraction", va="top", fontsize="x-small", color="0.4")
+
+
+def _readable(name: str) -> str:
+    return {"f1": "F1", "roc_auc": "ROC AUC"}.get(name, str(name).replace("_", " "))
+
+
+def _range(row: pd.Series, value: str) -> str:
+    low, high = ("low", "high") if value == "value" else (f"{value}_low", f"{value}_high")
+    return f"{row[value]:.2f} ({row[low]:.2f} to {row[high]:.2f})"

@@ -1,0 +1,97 @@
+"""One problem to study: faces in three splits and a classifier plainly trained on the first of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+import helpers
+from helpers.data.base import FaceDataset
+from helpers.data.cache import cache_dir
+from helpers.models import checkpoint, resume
+from helpers.names import choose
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much work a lesson does.
+
+    `images` are drawn to train on (data sets that are read bring their own number), `steps` optimiser steps taken,
+    `explained` faces explained by the attribution lessons.
+    """
+
+    images: int
+    steps: int
+    explained: int
+
+
+PROFILES = {"quick": Profile(4000, 315, 24), "full": Profile(20000, 3130, 96)}
+LEAST_EPOCHS, MOST_EPOCHS = 3, 20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A trained model, the faces it learned from, those to fit mitigation on, and those to judge by.
+
+    No person is in two of the splits. Iterating gives `train, validation, test, model`.
+    """
+
+    train: FaceDataset
+    validation: FaceDataset
+    test: FaceDataset
+    model: nn.Module
+
+    def __iter__(self):
+        return iter((self.train, self.validation, self.test, self.model))
+
+
+def load_problem(
+    dataset: str = "illustrated",
+    root=None,
+    target: str | None = None,
+    protected: str | Sequence[str] | None = None,
+    profile: str = "quick",
+    *,
+    image_size: int = 64,
+    seed: int = 0,
+    progress: bool = True,
+    **options,
+) -> Problem:
+    """Load the faces and the ResNet-18 trained on them; what is not in the cache yet is made.
+
+    Parameters
+    ----------
+    dataset, root, target, protected, image_size, seed, **options : as `helpers.load_faces`; for "illustrated",
+        `correlation` sets the bias of the training split alone
+    profile : "quick" (minutes on two cores) or "full" (more faces, longer training)
+    progress : bool, show bars
+
+    Returns
+    -------
+    Problem
+
+    Raises
+    ------
+    ValueError, FileNotFoundError : as `load_faces` and `train`.
+    """
+    work = PROFILES[choose(profile, PROFILES, "profile")]
+    shared = {"root": root, "target": target, "protected": protected, "image_size": image_size, "seed": seed}
+    extra = {"n": options.pop("n", work.images), "correlation": options.pop("correlation", None)} if dataset == "illustrated" else {}
+    train = helpers.load_faces(dataset, split="train", **shared, **extra, **options)
+    validation, test = (helpers.load_faces(dataset, split=split, **shared, **options) for split in ("validation", "test"))
+    batch = min(64, max(8, len(train) // 8))
+    epochs = max(LEAST_EPOCHS, min(MOST_EPOCHS, round(work.steps * batch / len(train))))
+    content = [resume.fingerprint(train.images, train.targets), train.classes, epochs, batch, seed]
+    key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    path = cache_dir("models") / f"{dataset}-{key}.safetensors"
+    if path.is_file():
+        return Problem(train, validation, test, checkpoint.load(path))
+    model = helpers.train(train, epochs=epochs, batch_size=batch, seed=seed, progress=progress,
+                          checkpoint=path.with_suffix(".part"))
+    checkpoint.save(model, path)
+    path.with_suffix(".part").unlink(missing_ok=True)
+    return Problem(train, validation, test, model)

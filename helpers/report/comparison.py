@@ -1,0 +1,52 @@
+"""The before/after comparison: every model on the same faces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from helpers.bias import audit
+from helpers.debiasing import CorrectionResult, Results
+from helpers.models import predict
+
+
+def rejudge(results: Mapping, faces, *, confidence: float = 0.95, n_boot: int = 1000, seed: int = 0, device=None) -> Results:
+    """The same models judged on `faces`, whatever they were judged on before.
+
+    Parameters
+    ----------
+    results : dict of name -> result of `helpers.debias`, or nn.Module
+    faces : FaceDataset that neither a model nor a method was fitted on
+    confidence, n_boot, seed : of the intervals, as in `helpers.audit`
+    device : where the models run
+
+    Returns
+    -------
+    Results by name, whose `audit` is that of `faces`; what failed before stays as it was. `to_frame` makes a table of them.
+
+    Raises
+    ------
+    ValueError : `results` is no dict or empty, or a model does not fit the target.
+    """
+    if not isinstance(results, Mapping):
+        raise ValueError(f"results: expected a dict of method name -> result, got {type(results).__name__}")
+    if not results:
+        raise ValueError("results: expected at least one result, got an empty dict")
+    judged = Results()
+    for name, result in results.items():
+        if not isinstance(result, CorrectionResult):
+            result = CorrectionResult(str(name), result, seconds=np.nan)
+        if result.model is not None:
+            found = predict(result.model, faces, device=device)
+            seen = audit_of(found, faces, confidence=confidence, n_boot=n_boot, seed=seed)
+            result = replace(result, audit=seen, degenerate=len(np.unique(found.y_pred)) == 1)
+        judged[name] = result
+    return judged
+
+
+def audit_of(predictions, faces, **options):
+    """`helpers.audit` of the predictions made for `faces`, with the names of its groups and classes."""
+    found = predictions
+    return audit(found.y_true, found.y_pred, found.group, groups=faces.groups, classes=faces.classes, **options)

@@ -1,0 +1,85 @@
+"""Figures show the numbers of the audit, and say so in words."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+import pytest  # noqa: E402
+
+from helpers.bias import audit  # noqa: E402
+from helpers.plots import bias  # noqa: E402
+
+
+@pytest.fixture
+def result():
+    rng = np.random.default_rng(0)
+    y, g = rng.integers(0, 2, 300), rng.integers(0, 3, 300)
+    p = np.where(rng.random(300) < 0.9 - 0.2 * g, y, 1 - y)
+    yield audit(y, p, g, groups=("a", "b", "c"))
+    plt.close("all")
+
+
+def drawn(ax):
+    """Points of all error bars as {y position: (x, low, high)}."""
+    found = {}
+    for container in ax.containers:
+        line, _, (bars,) = container
+        for x, y, segment in zip(*line.get_data(), bars.get_segments(), strict=True):
+            found[round(float(y))] = (x, segment[0][0], segment[1][0])
+    return found
+
+
+def test_gaps_are_drawn_in_order_with_their_intervals(result):
+    ax = result.plot()
+    points = drawn(ax)
+    names = [label.get_text().replace(" ", "_").replace("F1", "f1") for label in ax.get_yticklabels()]
+    assert len(names) == len(points) == 7
+    for position, name in enumerate(names):
+        assert points[position] == pytest.approx((result.gap(name), *result.gap_interval(name)))
+    assert [points[k][0] for k in range(7)] == sorted(points[k][0] for k in range(7))
+    assert "largest" in ax.figure.get_label() and ax.get_xlabel()
+
+
+def test_groups_are_drawn_with_sizes_and_the_overall_value(result):
+    ax = result.plot("true_positive_rate")
+    points = drawn(ax)
+    for position, group in zip((2, 1, 0), "abc", strict=True):
+        expected = result.value("true_positive_rate", group), *result.interval("true_positive_rate", group)
+        assert points[position] == pytest.approx(expected)
+    rows = result.by_group.set_index(["group", "statistic"])["n"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        f"{group}  (n = {rows[group, 'true_positive_rate']})" for group in "abc"
+    ]
+    assert f"{result.value('true_positive_rate'):.2f}" in ax.get_legend().get_texts()[0].get_text()
+
+
+def test_a_group_without_a_value_is_written_out():
+    result = audit([1, 0, 0, 0], [1, 0, 1, 0], list("aabb"))
+    ax = result.plot("true_positive_rate")
+    assert [text.get_text() for text in ax.texts] == ["undefined"]
+    plt.close("all")
+
+
+def test_classes_can_be_chosen():
+    rng = np.random.default_rng(0)
+    y, g = rng.integers(0, 3, 200), rng.integers(0, 2, 200)
+    result = audit(y, np.where(rng.random(200) < 0.8, y, 0), g, classes=("x", "y", "z"))
+    assert "of x" in result.plot("f1", "x").get_title()
+    assert result.plot().get_yticklabels()
+    with pytest.raises(ValueError, match="has no summary"):
+        result.plot("selection_rate")
+    plt.close("all")
+
+
+def test_the_gap_curve_needs_its_columns():
+    table = pd.DataFrame({"correlation": [0.0, 0.9], "difference": [0.1, 0.5], "difference_low": 0.05, "difference_high": 0.6})
+    ax = bias.gap_curve(table, "correlation")
+    assert ax.lines[0].get_ydata().tolist() == [0.1, 0.5] and "at 0.9" in ax.figure.get_label()
+    with pytest.raises(ValueError, match="Did you mean 'correlation'"):
+        bias.gap_curve(table, "corelation")
+    with pytest.raises(ValueError, match="nothing to draw"):
+        bias.gaps(table.assign(statistic="f1", difference=np.nan))
+    plt.close("all")

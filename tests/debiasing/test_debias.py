@@ -1,0 +1,376 @@
+import copy
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from helpers.bias import audit
+from helpers.debiasing import METHODS, CorrectionResult, debias, method, to_frame
+from helpers.models import predict
+
+ALL = sorted(METHODS)
+
+
+def digest(model):
+    state = {name: hashlib.sha256(t.detach().cpu().numpy().tobytes()).hexdigest() for name, t in model.state_dict().items()}
+    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules()]
+    grads = [p.requires_grad for p in model.parameters()]
+    return state, hooks, grads, [m.training for m in model.modules()], list(dict(model.named_modules()))
+
+
+@pytest.fixture
+def broken():
+    """A method that fails, registered for one test."""
+
+    @method("BROKEN", needs={"logits"})
+    def fails(model, batch, *, wrong=1):
+        raise ZeroDivisionError("planted failure")
+
+    yield
+    del METHODS["BROKEN"]
+
+
+def test_detoxais_readme_example_runs():
+    torchvision = pytest.importorskip("torchvision")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = torchvision.models.resnet18()
+        model.fc = nn.Linear(model.fc.in_features, 2)
+        X, Y, PA = torch.rand(128, 3, 64, 64), torch.randint(0, 2, size=(128,)), torch.randint(0, 2, size=(128,))
+    before = digest(model)
+    results = debias(model, DataLoader(list(zip(X, Y, PA, strict=True)), batch_size=32))
+    assert digest(model) == before
+    assert list(results) == ["Vanilla", *METHODS] and not any(r.error for r in results.values())
+    assert set(results["LEACE"].get_all_metrics()) == {"pareto", "all"}
+    assert results["LEACE"].get_model()(X[:4]).shape == (4, 2)
+
+
+@pytest.mark.parametrize("groups, classes, outputs", [(2, 2, 1), (3, 2, 2), (5, 2, 2), (3, 3, 3)])
+def test_what_is_reported_is_what_the_model_does(planted, groups, classes, outputs):
+    problem, fresh = planted(groups=groups, classes=classes, outputs=outputs), planted(groups=groups, classes=classes, seed=5)
+    results = debias(problem.model, problem.loader(), test_dataloader=fresh.loader(100), include_vanilla=True)
+    for key, result in results.items():
+        if key == "GT" and classes > 2:
+            assert "3 classes" in result.error and result.model is None
+            continue
+        assert result.error is None, (key, result.error)
+        seen = predict(result.model, fresh.loader())
+        again = audit(fresh.y, seen.y_pred, fresh.group)
+        assert result.get_metric("Balanced Accuracy") == pytest.approx(again.value("balanced_accuracy"), abs=1e-9)
+        assert result.get_metric("EO_GAP") == pytest.approx(again.gap("equalized_odds"), abs=1e-9)
+        assert result.needs_group == (key == "GT")
+        assert [name for name, _ in result.edits] == {"Vanilla": [], "DFR": ["4"], "GT": [""]}.get(key, ["2"])
+
+
+def test_the_gap_shrinks_on_fresh_images(planted):
+    problem, fresh = planted(bias=0.97), planted(bias=0.97, seed=5)
+    frame = to_frame(debias(problem.model, problem.loader(), test_dataloader=fresh.loader())).set_index("method")
+    assert frame.loc["Vanilla", "equalized_odds"] > 0.25
+    for key in ALL:
+        assert frame.loc[key, "equalized_odds"] < 0.6 * frame.loc["Vanilla", "equalized_odds"]
+        assert frame.loc[key, "balanced_accuracy"] > frame.loc["Vanilla", "balanced_accuracy"] - 0.03
+    assert not frame["degenerate"].any()
+
+
+def test_held_out_numbers_are_those_of_the_rows_that_no_method_saw(planted):
+    from helpers.debiasing.debias import split
+    from helpers.debiasing.method import collect
+
+    problem = planted()
+    result = debias(problem.model, problem.loader(), "DFR", seed=3)["DFR"]
+    batch = collect(problem.model, problem.loader(), problem.images[:2])
+    rest, held = split(batch, 3, None)
+    assert len(held) == pytest.approx(150, abs=3) and not set(rest) & set(held)
+    seen = predict(result.model, problem.loader())
+    again = audit(problem.y[held], seen.y_pred[held], problem.group[held])
+    assert result.validation["balanced_accuracy"] == pytest.approx(again.value("balanced_accuracy"))
+    assert result.metrics == result.validation
+    alone = METHODS["DFR"].function(problem.model, batch.take(rest))
+    # the seed differs in nothing but the draws; the rows decide the weights
+    assert alone[-1].weight.shape == result.model[-1].weight.shape
+
+
+def test_same_seed_same_bytes_and_no_trace_in_the_global_state(planted):
+    problem = planted(n=300)
+    torch.manual_seed(11)
+    np.random.seed(11)
+    expected = torch.rand(3), np.random.rand(3)
+    torch.manual_seed(11)
+    np.random.seed(11)
+    one = debias(problem.model, problem.loader(), seed=1)
+    assert torch.equal(torch.rand(3), expected[0]) and np.array_equal(np.random.rand(3), expected[1])
+    two = debias(problem.model, problem.loader(8), seed=1)
+    for key in ALL:
+        for (name, a), (_, b) in zip(one[key].model.state_dict().items(), two[key].model.state_dict().items(), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3, msg=f"{key} {name}")
+    again = debias(problem.model, problem.loader(), seed=1)
+    assert all(digest(one[key].model)[0] == digest(again[key].model)[0] for key in ALL)
+
+
+def test_a_shuffled_loader_keeps_its_triples_together(planted):
+    problem = planted()
+    shuffled = problem.loader(32, shuffle=True, generator=torch.Generator().manual_seed(0))
+    fresh = planted(seed=5)
+    plain = to_frame(debias(problem.model, problem.loader(), test_dataloader=fresh.loader()))
+    mixed = to_frame(debias(problem.model, shuffled, test_dataloader=fresh.loader()))
+    np.testing.assert_allclose(plain["balanced_accuracy"], mixed["balanced_accuracy"], atol=0.06)
+    np.testing.assert_allclose(plain["equalized_odds"], mixed["equalized_odds"], atol=0.12)
+
+
+@pytest.mark.parametrize("key", ALL)
+def test_a_method_leaves_the_model_it_was_given(planted, key):
+    model = copy.deepcopy(planted().model).train()
+    model[0].weight.requires_grad_(False)
+    model[1].register_forward_hook(lambda *_: None)
+    before = digest(model)
+    result = debias(model, planted().loader(), methods=key.lower())[key]
+    assert digest(model) == before
+    assert result.error is None and not result.model.training
+    with torch.no_grad():
+        for parameter in result.model.parameters():
+            parameter.zero_()
+    assert digest(model) == before
+
+
+def test_a_failing_method_says_why_and_the_others_go_on(planted, broken):
+    results = debias(planted().model, planted().loader(), methods=["broken", "LEACE"])
+    failed = results["broken"]
+    assert failed.error == "planted failure" and failed.model is None
+    assert failed.get_all_metrics() == {"pareto": {}, "all": {}}
+    with pytest.raises(RuntimeError, match="planted failure"):
+        failed.get_model()
+    with pytest.raises(RuntimeError, match="planted failure"):
+        failed.get_metric("accuracy")
+    assert results["LEACE"].error is None
+    frame = to_frame(results)
+    assert frame["error"].tolist() == ["", "planted failure", ""] and frame["balanced_accuracy"].isna().tolist() == [False, True, False]
+    assert "planted failure" in repr(results) and "<table" in results._repr_html_()
+
+
+def constant_method(value):
+    class Constant(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return self.model(x) * 0 + torch.tensor([0.0, value])
+
+    return lambda model, batch: Constant(copy.deepcopy(model))
+
+
+@pytest.fixture
+def degenerate():
+    method("CONSTANT", needs={"logits"})(constant_method(1.0))
+    yield
+    del METHODS["CONSTANT"]
+
+
+def test_a_constant_prediction_is_marked_and_never_chosen(planted, degenerate):
+    problem = planted()
+    results = debias(problem.model, problem.loader(), methods="constant")
+    assert results["CONSTANT"].degenerate and not results["Vanilla"].degenerate
+    assert results["CONSTANT"].get_metric("equalized_odds") == 0
+    front = debias(problem.model, problem.loader(), methods=["CONSTANT", "LEACE"], return_type="pareto-front")
+    assert "CONSTANT" not in front and len(front) >= 1
+    # By the gap alone nothing beats a constant, and still it is not taken.
+    best = debias(problem.model, problem.loader(), ["CONSTANT", "LEACE"], pareto_metrics=["equalized_odds"], return_type="best")
+    assert best.method in ("LEACE", "Vanilla")
+    with pytest.raises(RuntimeError, match="CONSTANT: predicts one class"):
+        debias(problem.model, problem.loader(), "CONSTANT", return_type="best", include_vanilla=False)
+
+
+def test_the_choice_is_made_on_held_out_rows_and_not_on_the_test_data(planted):
+    problem, fresh = planted(), planted(seed=5)
+    turned = DataLoader(TensorDataset(fresh.images, 1 - torch.tensor(fresh.y), torch.tensor(fresh.group)), batch_size=64)
+    plain = debias(problem.model, problem.loader(), return_type="best", test_dataloader=fresh.loader())
+    misled = debias(problem.model, problem.loader(), return_type="best", test_dataloader=turned)
+    assert plain.method == misled.method and plain.validation == misled.validation and plain.metrics != misled.metrics
+    results = debias(problem.model, problem.loader(), test_dataloader=fresh.loader())
+    distance = {k: np.hypot(1 - r.validation["balanced_accuracy"], r.validation["equalized_odds"]) for k, r in results.items()}
+    assert plain.method == min(distance, key=distance.get)
+    front = debias(problem.model, problem.loader(), return_type="pareto-front", test_dataloader=fresh.loader())
+    for key, r in results.items():
+        beaten = any(
+            o.validation["balanced_accuracy"] >= r.validation["balanced_accuracy"]
+            and o.validation["equalized_odds"] <= r.validation["equalized_odds"]
+            and (o.validation["balanced_accuracy"], o.validation["equalized_odds"])
+            != (r.validation["balanced_accuracy"], r.validation["equalized_odds"])
+            for o in results.values()
+        )
+        assert (key in front) != beaten
+
+
+def test_a_tie_is_told(planted, monkeypatch):
+    monkeypatch.setitem(METHODS, "SAME", METHODS["LEACE"])
+    best = debias(planted().model, planted().loader(), ["LEACE", "SAME"], return_type="best", include_vanilla=False)
+    assert isinstance(best, CorrectionResult) and "ties" in best.note
+
+
+def test_options_are_merged_and_never_written_to(planted):
+    config = {"pclarc": {"cav_type": "lda", "cav_layers": ["penultimate"]}, "global": {"layer": "2"}, "LEACE": {"shrinkage": False}}
+    before = copy.deepcopy(config)
+    seen = {}
+
+    def spy(key):
+        function = METHODS[key].function
+
+        def record(model, batch, **options):
+            seen[key] = options
+            return function(model, batch, **options)
+
+        return record
+
+    for key in ("PCLARC", "LEACE"):
+        original = METHODS[key]
+        METHODS[key] = type(original)(key, spy(key), original.needs, original.defaults)
+        try:
+            debias(planted().model, planted().loader(), key, methods_config=config)
+        finally:
+            METHODS[key] = original
+    assert config == before
+    assert seen["PCLARC"] == {"layer": "2", "cav_type": "lda", "reference": "balanced"}
+    assert seen["LEACE"] == {"layer": "2", "shrinkage": False}
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"methods": "LEACEE"}, "methods: unknown name 'LEACEE'. Did you mean 'LEACE'"),
+        ({"methods": []}, "methods: none"),
+        ({"methods_config": {"LEACE": {"shrinkag": True}}}, "Did you mean 'shrinkage'"),
+        ({"methods_config": {"global": {"cav_typ": "lda"}}}, "Did you mean 'cav_type'"),
+        ({"methods_config": {"PCLARK": {}}}, "Did you mean 'PCLARC'"),
+        ({"methods_config": {"DFR": {"layer": "2"}}}, "methods_config"),
+        ({"methods_config": {"LEACE": True}}, "a dict of options"),
+        ({"methods_config": {"LEACE": {"layer": "22"}}}, "layer"),
+        ({"methods_config": {"LEACE": {"intervention_layers": ["0", "2"]}}}, "one is edited at a time"),
+        ({"metrics": ["acuracy"]}, "metrics: unknown name 'acuracy'. Did you mean 'accuracy'"),
+        ({"pareto_metrics": ["selection_rate"]}, "pareto_metrics"),
+        ({"pareto_metrics": []}, "pareto_metrics: none"),
+        ({"return_type": "front"}, "return_type"),
+        ({"device": "cuda:77"}, "device"),
+        ({"num_of_classes": 5}, "num_of_classes: 5 does not fit"),
+    ],
+)
+def test_bad_arguments_are_named_before_any_work(planted, options, message):
+    class Untouched(nn.Sequential):
+        passes = 0
+
+        def forward(self, x):
+            Untouched.passes += len(x)
+            return super().forward(x)
+
+    model = Untouched(*planted().model)
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        debias(model, planted().loader(), **options)
+    assert Untouched.passes <= 100  # a look at the first images at most
+
+
+def test_what_is_not_done_is_not_accepted(planted):
+    with pytest.raises(TypeError, match="method_timeout"):
+        debias(planted().model, planted().loader(), method_timeout=5)
+
+
+def triples(planted, y=None, group=None, images=None):
+    problem = planted(n=300)
+    parts = [problem.images if images is None else images, problem.y if y is None else y, problem.group if group is None else group]
+    return DataLoader(TensorDataset(*[torch.as_tensor(p) for p in parts]), batch_size=64)
+
+
+def test_bad_data_is_named_before_any_method_runs(planted, broken):
+    problem = planted(n=300)
+    pairs = DataLoader(TensorDataset(problem.images, torch.tensor(problem.y)), batch_size=64)
+    with pytest.raises(ValueError, match="dataloader.*2 parts"):
+        debias(problem.model, pairs)
+    with pytest.raises(ValueError, match="all 300 images are of group 0"):
+        debias(problem.model, triples(planted, group=np.zeros(300, int)))
+    with pytest.raises(ValueError, match="all 300 images are of class 1"):
+        debias(problem.model, triples(planted, y=np.ones(300, int)))
+    with pytest.raises(ValueError, match="target 5 is outside"):
+        debias(problem.model, triples(planted, y=problem.y * 5))
+    with pytest.raises(ValueError, match="group code -1"):
+        debias(problem.model, triples(planted, group=problem.group - 1))
+    images = problem.images.clone()
+    images[[3, 250]] = torch.nan
+    with pytest.raises(ValueError, match="2 of 300 images give NaN"):
+        debias(problem.model, triples(planted, images=images))
+    with pytest.raises(ValueError, match="test_dataloader.*2 parts"):
+        debias(problem.model, problem.loader(), test_dataloader=pairs)
+
+
+def test_a_layer_that_never_runs_is_refused(planted):
+    model = copy.deepcopy(planted().model)
+    model.spare = nn.Linear(2, 2)
+    model.forward = lambda x, parts=model[:5]: parts(x)
+    with pytest.raises(ValueError, match="'spare' never runs"):
+        debias(model, planted().loader(), methods_config={"LEACE": {"layer": "spare"}})
+
+
+def test_small_cells_are_told(planted):
+    problem = planted(n=300)
+    keep = np.flatnonzero((problem.y == 0) | (problem.group == 0))
+    one = np.flatnonzero((problem.y == 1) & (problem.group == 1))[:1]
+    rows = np.concatenate([keep, one])
+    loader = DataLoader(torch.utils.data.Subset(problem.dataset, rows), batch_size=64)
+    with pytest.warns(UserWarning, match="a single image of group 1 with class 1"):
+        results = debias(problem.model, loader)
+    assert not any(r.error for r in results.values())
+    assert np.isnan(results["LEACE"].get_metric("true_positive_rate_gap"))
+    assert not np.isnan(results["LEACE"].get_metric("equalized_odds"))  # of the false positive rate alone
+    rows = np.concatenate([np.flatnonzero(problem.group == 0), one])
+    with pytest.warns(UserWarning, match=r"too few images of group \[1\]"):
+        results = debias(problem.model, DataLoader(torch.utils.data.Subset(problem.dataset, rows), batch_size=64))
+    assert len(results) == 1 + len(METHODS)
+
+
+def test_reporting_keeps_to_the_metrics_asked_for(planted):
+    result = debias(planted().model, planted().loader(), "LEACE", metrics=["F1", "selection_rate_gap"], include_vanila_in_results=False)
+    assert list(result) == ["LEACE"]
+    assert set(result["LEACE"].get_all_metrics()["all"]) == {"f1", "selection_rate_gap", "balanced_accuracy", "equalized_odds"}
+    with pytest.raises(ValueError, match="unknown name 'recall'"):
+        result["LEACE"].get_metric("recall")
+    with pytest.raises(KeyError, match="LEACE"):
+        result["LEASE"]
+
+
+def test_a_functional_head_is_run_instead_of_replayed(planted):
+    class Head(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.pool, self.fc = nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Linear(8, 2)
+
+        def forward(self, x):
+            return self.fc(self.pool(self.body(x)).flatten(1).relu())
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Head()
+    results = debias(model, planted().loader(), pareto_metrics=["accuracy", "EO_GAP"])
+    assert "does not take the output" in results["DFR"].error
+    assert results["LEACE"].error is None and not hasattr(results["LEACE"].model, "fold")
+    shuffled = planted().loader(shuffle=True, generator=torch.Generator().manual_seed(0))
+    assert "another order" in debias(model, shuffled, "LEACE")["LEACE"].error
+
+
+class Faces:
+    """What `debias` uses of a FaceDataset: names of groups and classes, and `.loader`."""
+
+    def __init__(self, problem):
+        self.problem, self.targets, self.group = problem, problem.y, problem.group
+        self.groups, self.classes = ("not glasses", "glasses"), ("not smiling", "smiling")
+
+    def __len__(self):
+        return len(self.targets)
+
+    def loader(self, batch_size=64, shuffle=False, seed=0):
+        return self.problem.loader(batch_size)
+
+
+def test_a_data_set_gives_its_names(planted):
+    result = debias(planted().model, Faces(planted()), "GT")["GT"]
+    assert set(result.audit.by_group["group"]) == {"not glasses", "glasses"}
+    assert result.audit.positive == "smiling"

@@ -1,0 +1,190 @@
+"""The report: complete, self-contained, accessible, escaped, and written whole or not at all."""
+
+from html.parser import HTMLParser
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from torch import nn
+
+import helpers
+from helpers.debiasing import CorrectionResult
+from helpers.models import predict
+from helpers.plots import alt
+from helpers.plots.panel import panel
+from helpers.report import Page, Picture, Section, Table, assemble, rejudge, render, write
+from helpers.report.html import interval, sentence, text
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Outline(HTMLParser):
+    """Tags with their attributes, and whether every tag is closed in its turn."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.tags, self.open, self.texts = [], [], []
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    def of(self, tag: str) -> list[dict]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture
+def page(model, faces, tmp_path):
+    """A whole report with one method that works, one that failed and a bare module."""
+    results = {
+        "Vanilla": CorrectionResult("Vanilla", model),
+        "CONSTANT": CorrectionResult("CONSTANT", Constant(), seconds=1.5),
+        "BROKEN": CorrectionResult("BROKEN", error="singular <matrix>"),
+    }
+    path = helpers.report(model, faces, tmp_path / "new" / "report.html", results=results, attributions=["saliency", "occlusion"])
+    assert path == tmp_path / "new" / "report.html" and [file.name for file in path.parent.iterdir()] == ["report.html"]
+    return path.read_text(encoding="utf-8")
+
+
+class Constant(nn.Module):
+    """Calls every face the same: no gap and no use."""
+
+    def forward(self, images):
+        return images.new_tensor([[1.0, 0.0]]).expand(len(images), 2)
+
+
+def test_the_page_loads_nothing_and_runs_nothing(page):
+    outline = Outline(page)
+    assert not outline.of("script") and not outline.of("link") and not outline.of("iframe")
+    assert all(image["src"].startswith("data:image/png;base64,") for image in outline.of("img"))
+    assert all(link["href"].startswith("#section-") for link in outline.of("a"))
+    assert "url(" not in page and "@import" not in page
+
+
+def test_the_page_is_accessible(page):
+    outline = Outline(page)
+    assert outline.of("html")[0]["lang"] == "en-GB" and len(outline.of("h1")) == 1
+    assert len(outline.of("img")) == 2 and all(len(image["alt"]) > 20 for image in outline.of("img"))
+    assert len(outline.of("table")) == len(outline.of("caption")) == 5
+    assert all(cell.get("scope") in ("row", "col") for cell in outline.of("th"))
+    targets = {heading["id"] for heading in outline.of("h2")}
+    assert {link["href"][1:] for link in outline.of("a")} == targets and len(targets) == 5
+
+
+def test_names_from_the_data_are_escaped_everywhere(page):
+    assert "<script>" not in page and "<b>old</b>" not in page and "<matrix>" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "&lt;b&gt;old&lt;/b&gt;" in page and "young &amp; fit" in page
+
+
+def test_the_summary_comes_first_and_says_what_the_audit_says(page, model, faces):
+    said = "".join(Outline(page).texts)
+    found = predict(model, faces)
+    audit = helpers.audit(found.y_true, found.y_pred, found.group, groups=faces.groups, classes=faces.classes)
+    assert f"{audit.gap('equalized_odds'):.3f} [" in page.split('class="summary"')[1].split("</p>")[0]
+    assert f"balanced accuracy of {audit.value('balanced_accuracy'):.3f} [" in said
+    assert said.index("balanced accuracy of") < said.index("Contents" if "Contents" in said else "The faces")
+
+
+def test_small_cells_failures_and_useless_methods_are_told(page):
+    said = "".join(Outline(page).texts)
+    assert "“rare”, “calm” (2)" in said  # fewer than SMALL_CELL faces
+    assert "singular <matrix>" in said and "predicts one class" in said
+    assert "0.500 [" in said  # the balanced accuracy of the constant model
+
+
+def test_the_same_seed_gives_the_same_page(model, faces, tmp_path):
+    options = {"attributions": ["smoothgrad"], "examples": 2, "seed": 3}
+    first = helpers.report(model, faces, tmp_path / "a.html", **options).read_bytes()
+    assert first == helpers.report(model, faces, tmp_path / "b.html", **options).read_bytes()
+
+
+def test_three_classes_and_crossed_groups_make_a_page(faces, tmp_path):
+    table = faces.table.assign(kind=np.array(["a", "b", "c"])[np.arange(48) % 3], side=np.arange(48) % 2 == 0)
+    three = helpers.data.FaceDataset(faces.images, table, target="kind", protected=["age", "side"])
+    model = nn.Sequential(nn.Flatten(), nn.Linear(768, 3)).eval()
+    path = helpers.report(model, three, tmp_path / "three.html", attributions=["gradient_input", "grad_cam"], results={"as it is": model})
+    said = "".join(Outline(path.read_text()).texts)
+    assert "young & fit, side" in said and "Gradient × input" in said
+    assert "Grad-CAM does not work on this model" in said  # it has no convolution, and the rest of the page is there
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"path": "."}, "path: .*is a folder"),
+        ({"attributions": ["saliencey"]}, "attributions: unknown name 'saliencey'. Did you mean 'saliency'"),
+        ({"examples": 0}, "examples: .*at least 1, got 0"),
+        ({"results": [1]}, "results: expected a dict"),
+    ],
+)
+def test_bad_input_is_refused_before_the_model_runs(change, message, faces, tmp_path, monkeypatch):
+    monkeypatch.setattr(assemble, "predict", lambda *a, **k: pytest.fail("ran"))
+    with pytest.raises(ValueError, match=message):
+        helpers.report(None, faces, **{"path": tmp_path / "report.html", **change})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_does_not_fit_leaves_no_file(faces, tmp_path):
+    with pytest.raises(ValueError, match="2 classes|outputs|classes"):
+        helpers.report(nn.Sequential(nn.Flatten(), nn.Linear(768, 5)), faces, tmp_path / "report.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_results_are_judged_on_the_faces_given_and_on_nothing_else(model, faces):
+    elsewhere = CorrectionResult("M", model, audit="of other faces", degenerate=True, seconds=2.0)
+    judged = rejudge({"M": elsewhere}, faces)["M"]
+    found = predict(model, faces)
+    assert judged.audit.value("accuracy") == pytest.approx((found.y_true == found.y_pred).mean())
+    assert not judged.degenerate and judged.seconds == 2.0 and elsewhere.audit == "of other faces"
+    with pytest.raises(ValueError, match="at least one"):
+        rejudge({}, faces)
+
+
+def test_the_panel_takes_faces_from_every_group_and_class_in_turn(faces):
+    cells = {(faces.group[row], faces.targets[row]) for row in assemble.spread(faces, 6)}
+    assert len(cells) == 6
+    assert len(set(assemble.spread(faces, 48))) == 48 and len(assemble.spread(faces, 100)) == 48
+
+
+def test_the_panel_scales_each_map_about_zero_and_refuses_other_shapes():
+    images, maps = np.zeros((2, 3, 8, 8)), np.zeros((2, 8, 8))
+    maps[0, :4, :4], maps[1] = -3.0, 0.001
+    figure = panel(images, {"m": maps}, ["x", "y"])
+    limits = [axes.images[0].get_clim() for axes in figure.axes[1:4:2]]
+    assert limits[0] == (-3.0, 3.0) and limits[1] == pytest.approx((-0.001, 0.001))
+    with pytest.raises(ValueError, match=r"maps: 'm' has shape \(2, 4, 4\)"):
+        panel(images, {"m": maps[:, :4, :4]})
+    with pytest.raises(ValueError, match="labels: 1 texts do not fit 2 images"):
+        panel(images, {}, ["x"])
+
+
+def test_tables_pictures_and_order_of_a_page(tmp_path):
+    figure = alt(plt.figure(figsize=(1, 1)), "A 'quoted' \"word\" & <more>")
+    frame = pd.DataFrame({"name": ["a|b", "<i>"], "value": [0.12345, np.nan], "count": [12345, 0]})
+    sections = (Section("Second <h>", ("para & text", Table.of(frame, "cap <t>"), Picture.of(figure, "fig"))),)
+    page = render(Page("T & t", "Sum.", sections, "end"))
+    outline = Outline(page)
+    assert outline.of("img")[0]["alt"] == "A 'quoted' \"word\" & <more>"
+    said = "".join(outline.texts)
+    assert [said.index(part) for part in ("Sum.", "para & text", "cap <t>", "a|b", "0.123", "12,345", "not defined", "fig", "end")] == sorted(
+        said.index(part) for part in ("Sum.", "para & text", "cap <t>", "a|b", "0.123", "12,345", "not defined", "fig", "end")
+    )
+    assert write(Page("T", "S", ()), tmp_path / "empty.html").exists()
+
+
+def test_values_are_written_for_people():
+    assert [text(v) for v in (0.5, np.float32(0.25), np.int64(1234), True, np.bool_(False), None, pd.NA, "x", float("inf"))] == [
+        "0.500", "0.250", "1,234", "yes", "no", "not defined", "not defined", "x", "inf",
+    ]  # fmt: skip
+    assert interval(0.5, 0.25, 0.75) == "0.500 [0.250, 0.750]" and interval(float("nan"), 0, 1) == "not defined"
+    assert [sentence(items) for items in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
