@@ -37,10 +37,14 @@ _MODULE_OF = {
 
 
 def __getattr__(name: str):
-    if name == "report":  # the package `helpers.report` is itself callable, so that verb and package share the name
+    if (
+        name == "report"
+    ):  # the package `helpers.report` is itself callable, so that verb and package share the name
         return import_module("helpers.report")
     if name not in _MODULE_OF:
-        raise AttributeError(f"module 'helpers' has no attribute {name!r}; its verbs are {', '.join(__all__)}")
+        raise AttributeError(
+            f"module 'helpers' has no attribute {name!r}; its verbs are {', '.join(__all__)}"
+        )
     verb = getattr(import_module(_MODULE_OF[name]), name)
     globals()[name] = verb
     return verb

@@ -1,6 +1,7 @@
 """The public verbs as a command line: `python -m helpers train|audit|attribute|debias|report --help`.
 
-Exit codes: 0 it worked, 2 wrong usage or input (one or two sentences on stderr), 130 interrupted, 1 anything unexpected.
+Exit codes: 0 it worked, 2 wrong usage or input (one or two sentences on stderr), 130 interrupted, 1 anything
+unexpected.
 """
 
 from __future__ import annotations
@@ -18,26 +19,37 @@ from helpers.files import check, whole
 from helpers.names import choose
 
 app = typer.Typer(
-    help="Candor: is a face classifier biased, where does it look, can the picture be trusted, what makes it fairer?",
-    epilog="Data is a name (illustrated, orl, bfw), a folder class/…/image, or a CSV or Parquet file with a column of paths.",
+    help="Candor: is a face classifier biased, where does it look, and what makes it fairer?",
+    epilog="Data is a name (illustrated, orl, bfw), a folder class/…/image, or a CSV or Parquet file.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # "[all]" in a help text is meant as it stands
 )
 
-Data = Annotated[str | None, typer.Option(help="Name of a data set, or the path of a folder, CSV or Parquet file.")]
+Data = Annotated[
+    str | None, typer.Option(help="Name of a data set, or the path of a folder, CSV or Parquet file.")
+]
 Root = Annotated[Path | None, typer.Option(help="Where a named data set lies.")]
 Target = Annotated[str | None, typer.Option(help="Column to predict.")]
-Protected = Annotated[list[str] | None, typer.Option(help="Column whose groups are compared; repeat it to cross several.")]
+Protected = Annotated[
+    list[str] | None, typer.Option(help="Column whose groups are compared; repeat it to cross several.")
+]
 ImageSize = Annotated[int | None, typer.Option(min=8, max=1024, help="Side of the images in pixels (64).")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Decides splits, weights and whatever is drawn (0).")]
 Option = Annotated[
     list[str] | None,
-    typer.Option("--option", "-o", metavar="NAME=VALUE", help="Further option of the data set, such as n=500; repeatable."),
+    typer.Option(
+        "--option",
+        "-o",
+        metavar="NAME=VALUE",
+        help="Further option of the data set, such as n=500; repeatable.",
+    ),
 ]
 Split = Annotated[str, typer.Option(help="train, validation, test or all.")]
-Model = Annotated[Path, typer.Option(help="A model saved by `train` or `debias` (.safetensors, its .json beside it).")]
+Model = Annotated[
+    Path, typer.Option(help="A model saved by `train` or `debias` (.safetensors, its .json beside it).")
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; by default what is there.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -50,18 +62,24 @@ def print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-Version = Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")]
+Version = Annotated[
+    bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
+]
 
 
 @app.callback()
-def flags(debug: Debug = False, version: Version = False) -> None:  # no docstring: it would replace the app's help
+def flags(
+    debug: Debug = False, version: Version = False
+) -> None:  # no docstring: it would replace the app's help
     global _debug
     _debug = debug
 
 
 @app.command()
 def train(
-    out: Annotated[Path, typer.Option(help="Where the model goes; a .json is written beside it.")] = Path("model.safetensors"),
+    out: Annotated[Path, typer.Option(help="Where the model goes; a .json is written beside it.")] = Path(
+        "model.safetensors"
+    ),
     data: Data = "illustrated",
     root: Root = None,
     target: Target = None,
@@ -74,7 +92,9 @@ def train(
     epochs: Annotated[int, typer.Option(min=1)] = 5,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
-    checkpoint: Annotated[Path | None, typer.Option(help="File from which an interrupted training goes on.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="File from which an interrupted training goes on.")
+    ] = None,
     device: Device = None,
 ) -> None:
     """Train a classifier on the train split, watch it on the validation split, and save it."""
@@ -87,10 +107,14 @@ def train(
     if weights is not None:
         model = models.build(architecture, faces.classes, weights=weights, seed=wanted["seed"])
     trained = models.train(
-        faces, model, validation=held_out, epochs=epochs, batch_size=batch_size, lr=lr, seed=wanted["seed"], device=device,
+        faces, model, validation=held_out, epochs=epochs, batch_size=batch_size, lr=lr, seed=wanted["seed"],
+        device=device,
         checkpoint=checkpoint,
     )  # fmt: skip
-    wanted |= {"target": faces.target, "protected": [faces.protected] if isinstance(faces.protected, str) else list(faces.protected)}
+    wanted |= {
+        "target": faces.target,
+        "protected": [faces.protected] if isinstance(faces.protected, str) else list(faces.protected),
+    }
     path = models.save(trained, out, loaded=remembered(wanted))
     typer.echo(trained.history.round(4).to_string(index=False))
     typer.echo(f"Saved {path}")
@@ -99,13 +123,18 @@ def train(
 @app.command()
 def audit(
     predictions: Annotated[
-        Path | None, typer.Argument(help="CSV or Parquet with labels, predictions and groups; or give --model.")
+        Path | None,
+        typer.Argument(help="CSV or Parquet with labels, predictions and groups; or give --model."),
     ] = None,
     y_true: Annotated[str, typer.Option(help="Column of the labels.")] = "y_true",
     y_pred: Annotated[str, typer.Option(help="Column of the predictions.")] = "y_pred",
-    group: Annotated[list[str] | None, typer.Option(help="Column of the groups; repeat it to cross several. [group]")] = None,
+    group: Annotated[
+        list[str] | None, typer.Option(help="Column of the groups; repeat it to cross several. [group]")
+    ] = None,
     positive: Annotated[str | None, typer.Option(help="The label that counts as positive. [1]")] = None,
-    model: Annotated[Path | None, typer.Option(help="Audit this saved model on --data instead of a file.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Audit this saved model on --data instead of a file.")
+    ] = None,
     data: Data = None,
     root: Root = None,
     target: Target = None,
@@ -114,27 +143,46 @@ def audit(
     seed: Seed = None,
     option: Option = None,
     split: Split = "test",
-    statistics: Annotated[list[str] | None, typer.Option("--statistic", help="Only this statistic; repeatable. [all]")] = None,
+    statistics: Annotated[
+        list[str] | None, typer.Option("--statistic", help="Only this statistic; repeatable. [all]")
+    ] = None,
     confidence: Annotated[float, typer.Option(help="Level of the intervals, between 0 and 1.")] = 0.95,
     n_boot: Annotated[int, typer.Option(min=1, help="Bootstrap replicates.")] = 1000,
-    out: Annotated[Path | None, typer.Option(help="Also write here: .csv (statistics by group), .json (all) or .md.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write here: .csv (statistics by group), .json (all) or .md.")
+    ] = None,
     device: Device = None,
 ) -> None:
     """Compare a classifier's statistics between groups, with intervals, and print them as Markdown."""
     if (predictions is None) == (model is None):
-        raise ValueError("Give either a file of predictions or --model, for example: audit predictions.csv --group gender")
+        raise ValueError(
+            "Give either a file of predictions or --model, for example: audit predictions.csv --group gender"
+        )
     if out is not None:
         choose(check(out, "--out").suffix, (".csv", ".json", ".md"), "--out")
     settings = {"statistics": statistics or "all", "confidence": confidence, "n_boot": n_boot}
     if predictions is not None:
-        only_for_models = {"--data": data, "--root": root, "--target": target, "--protected": protected, "--option": option}
+        only_for_models = {
+            "--data": data,
+            "--root": root,
+            "--target": target,
+            "--protected": protected,
+            "--option": option,
+        }
         given = [name for name, value in only_for_models.items() if value]
         if given:
-            raise ValueError(f"{', '.join(given)}: only with --model; the groups of a file are named by --group")
+            raise ValueError(
+                f"{', '.join(given)}: only with --model; the groups of a file are named by --group"
+            )
         table, columns = read_predictions(predictions, y_true, y_pred, group or ["group"])
         label, predicted, *groups = columns
         judged = helpers.audit(
-            table[label], table[predicted], table[groups], positive=as_label(positive, table[label]), seed=seed or 0, **settings
+            table[label],
+            table[predicted],
+            table[groups],
+            positive=as_label(positive, table[label]),
+            seed=seed or 0,
+            **settings,
         )
     else:
         from helpers import models
@@ -145,7 +193,8 @@ def audit(
         found = models.predict(judge, faces, device=device)
         named = {} if positive is None else {"positive": choose(positive, faces.classes, "--positive")}
         judged = helpers.audit(
-            found.y_true, found.y_pred, found.group, groups=faces.groups, classes=faces.classes, seed=wanted["seed"],
+            found.y_true, found.y_pred, found.group, groups=faces.groups, classes=faces.classes,
+            seed=wanted["seed"],
             **named, **settings,
         )  # fmt: skip
     typer.echo(judged.to_markdown())
@@ -157,9 +206,13 @@ def audit(
 def attribute(
     model: Model,
     out: Annotated[Path, typer.Option(help="The picture: .png, .svg or .pdf.")] = Path("attributions.png"),
-    method: Annotated[list[str] | None, typer.Option(help="Attribution method; repeatable. [integrated_gradients]")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Attribution method; repeatable. [integrated_gradients]")
+    ] = None,
     backend: Annotated[str, typer.Option(help="captum, xplique or auto.")] = "auto",
-    examples: Annotated[int, typer.Option(min=1, max=50, help="How many faces, from the groups and classes in turn.")] = 4,
+    examples: Annotated[
+        int, typer.Option(min=1, max=50, help="How many faces, from the groups and classes in turn.")
+    ] = 4,
     data: Data = None,
     root: Root = None,
     target: Target = None,
@@ -179,7 +232,7 @@ def attribute(
     judge = models.load(model)
     wanted = wish(judge, data, root, target, protected, image_size, seed)
     faces = load(wanted, split, option)
-    chosen = faces.subset(spread(faces, examples))
+    chosen = faces.subset(spread(faces, examples, wanted["seed"]))
     found = models.predict(judge, chosen)
     images, _, _ = chosen[:]
     maps = maps_by(judge, images, methods, backend=backend, seed=wanted["seed"])
@@ -209,7 +262,9 @@ def debias(
     if out is not None and out.exists() and not out.is_dir():
         raise ValueError(f"--out: {str(out)!r} is a file; give a folder")
     if split == test_split:
-        raise ValueError(f"--split and --test-split are both {split!r}: faces that a method was fitted on cannot judge it")
+        raise ValueError(
+            f"--split and --test-split are both {split!r}: faces that a method was fitted on cannot judge it"
+        )
     from helpers import models
     from helpers.debiasing.result import readable
 
@@ -234,9 +289,12 @@ def report(
     model: Model,
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
     method: Annotated[
-        list[str] | None, typer.Option("--debias", help="Mitigation method for the before/after table; repeatable. [none]")
+        list[str] | None,
+        typer.Option("--debias", help="Mitigation method for the before/after table; repeatable. [none]"),
     ] = None,
-    attribution: Annotated[list[str] | None, typer.Option("--attribution", help="Attribution method; repeatable.")] = None,
+    attribution: Annotated[
+        list[str] | None, typer.Option("--attribution", help="Attribution method; repeatable.")
+    ] = None,
     data: Data = None,
     root: Root = None,
     target: Target = None,
@@ -247,7 +305,7 @@ def report(
     split: Split = "test",
     device: Device = None,
 ) -> None:
-    """Write one self-contained HTML page: the faces, the audit, where the model looks, before and after mitigation."""
+    """Write one self-contained HTML page: faces, audit, where the model looks, what mitigation changed."""
     check(out, "--out")
     from helpers import models
 
@@ -257,7 +315,9 @@ def report(
     results = None
     if method:
         if split == "validation":
-            raise ValueError("--split validation: mitigation is fitted on that split; judge it on another one")
+            raise ValueError(
+                "--split validation: mitigation is fitted on that split; judge it on another one"
+            )
         results = mitigate(judge, load(wanted, "validation", option), method, wanted["seed"], device)
     chosen = {"attributions": attribution} if attribution else {}
     helpers.report(judge, faces, out, results=results, seed=wanted["seed"], device=device, **chosen)
@@ -267,7 +327,8 @@ def report(
 def wish(model, data, root, target, protected, image_size, seed) -> dict[str, Any]:
     """What the user asked for; what they left open is as when the model was trained, then the default.
 
-    The seed matters here as much as the data: it decides who is in which split, so another one would let people
+    The seed matters here as much as the data: it decides who is in which split, so another one would let
+    people
     whom the model was trained on into its test.
     """
     given = {
@@ -284,7 +345,11 @@ def wish(model, data, root, target, protected, image_size, seed) -> dict[str, An
     if other_data:  # another data set has other columns
         before = {name: value for name, value in before.items() if name in ("image_size", "seed")}
     return {
-        name: value if value is not None else before.get(name) if before.get(name) is not None else default.get(name)
+        name: value
+        if value is not None
+        else before.get(name)
+        if before.get(name) is not None
+        else default.get(name)
         for name, value in given.items()
     }
 
@@ -302,10 +367,16 @@ def load(wanted: dict[str, Any], split: str, option: list[str] | None):
             raise FileNotFoundError(f"--data: {name} does not exist")
         name, root = ("folder" if path.is_dir() else "table"), path
     protected = wanted["protected"]
-    given = {"root": root, "target": wanted["target"], "protected": protected[0] if protected and len(protected) == 1 else protected}
+    given = {
+        "root": root,
+        "target": wanted["target"],
+        "protected": protected[0] if protected and len(protected) == 1 else protected,
+    }
     further = dict(pair(text) for text in option or [])
     try:
-        return helpers.load_faces(name, split=split, image_size=wanted["image_size"], seed=wanted["seed"], **given, **further)
+        return helpers.load_faces(
+            name, split=split, image_size=wanted["image_size"], seed=wanted["seed"], **given, **further
+        )
     except TypeError as error:
         if further:  # an option that this data set does not have
             raise ValueError(f"--option: {error}") from error
@@ -313,7 +384,7 @@ def load(wanted: dict[str, Any], split: str, option: list[str] | None):
 
 
 def pair(text: str) -> tuple[str, Any]:
-    """"name=value"; the value is read as JSON where it is JSON, else as text."""
+    """ "name=value"; the value is read as JSON where it is JSON, else as text."""
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise ValueError(f"--option: expected NAME=VALUE, got {text!r}")
@@ -324,17 +395,20 @@ def pair(text: str) -> tuple[str, Any]:
 
 
 def remembered(wanted: dict[str, Any]) -> dict[str, Any]:
-    """What a model's description keeps of its data; where it lay on this machine is nobody else's business."""
+    """What a model's description keeps of its data; where it lay on this machine is left out."""
     return {name: value for name, value in wanted.items() if name != "root"}
 
 
 def mitigate(model, faces, methods: list[str] | None, seed: int, device: str | None, test=None):
     """`helpers.debias` with every result, the model as it was first."""
-    return helpers.debias(model, faces, methods=methods or "all", device=device or "cpu", test_dataloader=test, seed=seed)
+    return helpers.debias(
+        model, faces, methods=methods or "all", device=device or "cpu", test_dataloader=test, seed=seed
+    )
 
 
 def as_markdown(table) -> str:
     """A table of texts as Markdown."""
+
     def line(cells) -> str:
         return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
@@ -343,22 +417,30 @@ def as_markdown(table) -> str:
 
 
 def read_predictions(path: Path, y_true: str, y_pred: str, group: list[str]):
-    """A table of predictions and the names of its columns for label, prediction and groups, as the file spells them."""
+    """A table of predictions, and its own names of the columns for label, prediction and groups."""
     import pandas as pd
 
     if not path.is_file():
         raise FileNotFoundError(f"predictions: {path} {'is a folder' if path.is_dir() else 'does not exist'}")
-    read = {".csv": pd.read_csv, ".parquet": pd.read_parquet}[choose(path.suffix, (".csv", ".parquet"), "predictions")]
+    read = {".csv": pd.read_csv, ".parquet": pd.read_parquet}[
+        choose(path.suffix, (".csv", ".parquet"), "predictions")
+    ]
     try:
         table = read(path)
     except (ValueError, OSError) as error:
         raise ValueError(f"predictions: {path} cannot be read as {path.suffix}: {error}") from error
     wanted = {"--y-true": [y_true], "--y-pred": [y_pred], "--group": group}
-    columns = [choose(name, map(str, table.columns), argument) for argument, names in wanted.items() for name in names]
+    columns = [
+        choose(name, map(str, table.columns), argument)
+        for argument, names in wanted.items()
+        for name in names
+    ]
     missing = table[columns].isna().sum()
     if missing.any():
         column = missing.idxmax()
-        raise ValueError(f"predictions: column {column!r} of {path} is empty in {missing[column]} of {len(table)} rows")
+        raise ValueError(
+            f"predictions: column {column!r} of {path} is empty in {missing[column]} of {len(table)} rows"
+        )
     return table, columns
 
 
@@ -370,7 +452,9 @@ def as_label(positive: str | None, labels) -> Any:
         if positive is None:
             if len(values) > 2:
                 return 1  # every class takes its turn
-            raise ValueError(f"--positive: name the label that counts as positive; there are {', '.join(sorted(values))}")
+            raise ValueError(
+                f"--positive: name the label that counts as positive; there are {', '.join(sorted(values))}"
+            )
     found = values[choose(positive, values, "--positive")]
     return found.item() if hasattr(found, "item") else found
 
@@ -382,7 +466,10 @@ def write_audit(judged, out: Path) -> None:
             judged.by_group.to_csv(part, index=False)
         elif out.suffix.lower() == ".json":
             tables = {name: getattr(judged, name) for name in ("overall", "by_group", "gaps")}
-            content = {name: json.loads(table.to_json(orient="records", double_precision=15)) for name, table in tables.items()}
+            content = {
+                name: table.astype(object).where(table.notna(), None).to_dict("records")
+                for name, table in tables.items()
+            }
             part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         else:
             part.write_text(judged.to_markdown() + "\n", encoding="utf-8")
@@ -411,7 +498,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except Exception as error:
         traceback.print_exc()
-        print(f"Unexpected error ({type(error).__name__}). If it is a fault of Candor, please report it with the lines above.", file=sys.stderr)
+        print(
+            f"Unexpected error ({type(error).__name__}). If it is a fault of Candor, please report it with "
+            "the lines above.",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

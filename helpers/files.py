@@ -57,6 +57,8 @@ def check(path: str | Path, argument: str = "path") -> Path:
             if not parent.is_dir():
                 raise ValueError(f"{argument}: cannot write {str(path)!r}, since {str(parent)!r} is a file")
             if not os.access(parent, os.W_OK):
-                raise ValueError(f"{argument}: cannot write {str(path)!r}, since {str(parent)!r} is not writable")
+                raise ValueError(
+                    f"{argument}: cannot write {str(path)!r}, since {str(parent)!r} is not writable"
+                )
             break
     return path

@@ -29,7 +29,7 @@ class Profile:
     explained: int
 
 
-PROFILES = {"quick": Profile(4000, 315, 24), "full": Profile(20000, 3130, 96)}
+PROFILES = {"quick": Profile(4000, 252, 24), "full": Profile(20000, 3130, 96)}
 LEAST_EPOCHS, MOST_EPOCHS = 3, 20
 
 

@@ -1,8 +1,9 @@
-"""Execute the course: every notebook in order, each to .ipynb and .html, then the report and a table of how it went.
+"""Execute the course: every notebook in order to .ipynb and .html, the report, a table of how it went.
 
     python notebooks/run.py [--profile quick|full] [--out build] [--only 03] [--parameters name=value]
 
-A notebook that fails is written up to its failing cell, named in the table, and the next one is run all the same.
+A notebook that fails is written up to its failing cell, named in the table, and the next one is run all the
+same.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"run.py: {error}", file=sys.stderr)
         return 2
     try:
-        outcomes = course(chosen, arguments.out, parameters, with_report=arguments.report and not arguments.only)
+        outcomes = course(
+            chosen, arguments.out, parameters, with_report=arguments.report and not arguments.only
+        )
     except KeyboardInterrupt:
         print("\nInterrupted. What was finished is in", arguments.out, file=sys.stderr)
         return 130
@@ -52,10 +55,28 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="run.py", description="Execute the notebooks of the course in order.")
-    parser.add_argument("--profile", choices=["quick", "full"], default="quick", help="quick: minutes on 2 cores; full: larger data")
-    parser.add_argument("--out", type=Path, default=ROOT / "build", help="folder for notebooks/ and report.html (default: build)")
-    parser.add_argument("--only", action="append", default=[], metavar="NN", help="run only the notebook of this number; repeatable")
+    parser = argparse.ArgumentParser(
+        prog="run.py", description="Execute the notebooks of the course in order."
+    )
+    parser.add_argument(
+        "--profile",
+        choices=["quick", "full"],
+        default="quick",
+        help="quick: minutes on 2 cores; full: larger data",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "build",
+        help="folder for notebooks/ and report.html (default: build)",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NN",
+        help="run only the notebook of this number; repeatable",
+    )
     parser.add_argument(
         "--parameters", "-p", nargs="+", action="extend", default=[], metavar="NAME=VALUE",
         help="further notebook parameters, such as dataset=folder data_root=photos; a value may be JSON",
@@ -77,12 +98,14 @@ def select(found: list[Path], only: list[str]) -> list[Path]:
     """Those whose number or name begins with one of `only`; all if it is empty."""
     for wanted in only:
         if not any(path.stem.startswith(wanted) for path in found):
-            raise ValueError(f"--only {wanted}: no such notebook; there are {', '.join(path.stem for path in found)}")
+            raise ValueError(
+                f"--only {wanted}: no such notebook; there are {', '.join(path.stem for path in found)}"
+            )
     return [path for path in found if not only or path.stem.startswith(tuple(only))]
 
 
 def assignment(text: str) -> tuple[str, object]:
-    """"name=value" as a pair; the value is read as JSON where it is JSON, else it is text."""
+    """ "name=value" as a pair; the value is read as JSON where it is JSON, else it is text."""
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise ValueError(f"--parameters {text}: expected NAME=VALUE")
@@ -123,7 +146,9 @@ def lesson(path: Path, folder: Path, parameters: dict) -> str:
     try:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # papermill on parameters that a notebook does not have, nbformat on cell ids
+                warnings.simplefilter(
+                    "ignore"
+                )  # papermill on parameters that a notebook does not have, nbformat on cell ids
                 papermill.execute_notebook(
                     path, part, parameters=parameters, kernel_name="python3", language="python",
                     cwd=path.parent, progress_bar=False, start_timeout=180,
@@ -169,7 +194,7 @@ def report(path: Path, profile: str) -> str:
 
 @contextlib.contextmanager
 def this_python_as_kernel():
-    """Make the kernel named python3 the Python that runs this file, whatever kernels the user has installed."""
+    """Make the kernel named python3 the Python that runs this file, whatever kernels are installed."""
     from ipykernel.kernelspec import get_kernel_dict
 
     environment = {
@@ -208,7 +233,9 @@ def table(outcomes: list[Outcome]) -> str:
     lines += [f"{done.name:<{width}}  {done.seconds:>7.1f}  {done.error or 'ok'}" for done in outcomes]
     failed = sum(bool(done.error) for done in outcomes)
     total = sum(done.seconds for done in outcomes)
-    lines.append(f"{'all':<{width}}  {total:>7.1f}  " + (f"{failed} of {len(outcomes)} failed" if failed else "ok"))
+    lines.append(
+        f"{'all':<{width}}  {total:>7.1f}  " + (f"{failed} of {len(outcomes)} failed" if failed else "ok")
+    )
     return "\n".join(lines)
 
 

@@ -14,7 +14,9 @@ from helpers.names import choose
 
 def python(code: str) -> str:
     """Output of a fresh interpreter."""
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120).stdout.strip()
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120
+    ).stdout.strip()
 
 
 def test_import_is_quick_and_loads_no_framework():
@@ -30,7 +32,9 @@ def test_every_verb_is_callable_and_documented(name):
     assert name in dir(helpers)
 
 
-@pytest.mark.parametrize("order", ["import helpers; helpers.report", "import helpers.report.html, helpers.bias.audit"])
+@pytest.mark.parametrize(
+    "order", ["import helpers; helpers.report", "import helpers.report.html, helpers.bias.audit"]
+)
 def test_verbs_that_share_a_name_with_a_module_work_whichever_comes_first(order):
     code = f"""{order}
 import inspect, sys
@@ -46,7 +50,7 @@ print('tensorflow' in sys.modules or 'xplique' in sys.modules)"""
 
 def test_an_unknown_verb_is_an_attribute_error_that_names_the_verbs():
     with pytest.raises(AttributeError, match="'adit'.*audit"):
-        helpers.adit  # noqa: B018
+        helpers.adit
 
 
 def test_the_version_is_that_of_the_distribution():
@@ -59,7 +63,9 @@ def test_the_version_is_that_of_the_distribution():
 
 def test_a_name_is_matched_in_any_case_and_a_near_miss_is_named():
     assert choose("orl", ["ORL", "folder"], "name") == "ORL"
-    with pytest.raises(ValueError, match=r"name: unknown name 'foldr'\. Did you mean 'folder'\?.*ORL, folder"):
+    with pytest.raises(
+        ValueError, match=r"name: unknown name 'foldr'\. Did you mean 'folder'\?.*ORL, folder"
+    ):
         choose("foldr", ["ORL", "folder"], "name")
 
 

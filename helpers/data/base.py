@@ -138,11 +138,9 @@ class FaceDataset(Dataset):
         """
         single = np.ndim(index) == 0 and not isinstance(index, slice)
         rows = self._rows([index] if single else index)
-        # Row numbers (never a slice) make numpy copy, so torch gets writable memory even from a read-only
-        # map.
-        pixels = (
-            torch.from_numpy(np.asarray(self.images[rows])).permute(0, 3, 1, 2).to(torch.float32).div_(255)
-        )
+        # Row numbers (never a slice) make numpy copy, so torch gets writable memory, even of a read-only map.
+        stored = torch.from_numpy(np.asarray(self.images[rows]))
+        pixels = stored.permute(0, 3, 1, 2).to(torch.float32).div_(255)
         target, group = torch.from_numpy(self.targets[rows]), torch.from_numpy(self.group[rows])
         return (pixels[0].contiguous(), target[0], group[0]) if single else (pixels, target, group)
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 
 def cache_dir(*parts: str) -> Path:
-    """The cache folder, made if it is missing: `$CANDOR_CACHE`, or `data/cache` of the checkout, or of the working folder.
+    """The cache folder, made if it is missing.
+
+    It is `$CANDOR_CACHE`, else `data/cache` of the checkout, else of the working folder.
 
     Parameters
     ----------

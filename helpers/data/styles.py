@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -219,7 +219,7 @@ def svg_options(person: Person, attributes: Mapping[str, Any]) -> dict[str, Any]
     return options
 
 
-@lru_cache(maxsize=None)
+@cache
 def definition(style: str) -> Any:
     """The parsed DiceBear style, read from the installed package `dicebear-styles`."""
     from dicebear import Style

@@ -146,7 +146,7 @@ def run(entry: Method, options: dict, model: nn.Module, batch: Batch, judge: Jud
             if replays(corrected, changed, batch, judge.probe):  # so nothing but the edit stands before the last layer
                 make_foldable(corrected, batch.layer, batch.last)
         return judge(CorrectionResult(entry.key, corrected, seconds=seconds), changed)
-    except Exception as error:  # noqa: BLE001 a method is a plug-in: its failure must not cost the other results
+    except Exception as error:
         seconds = time.perf_counter() - start
         return CorrectionResult(entry.key, seconds=seconds, error=str(error) or type(error).__name__)
 

@@ -155,10 +155,13 @@ def row(result: CorrectionResult) -> dict[str, object]:
     cells |= {"degenerate": result.degenerate, "error": result.error or ""}
     if result.audit is None:
         return cells
-    overall = result.audit.overall.set_index("statistic").loc["balanced_accuracy"]
-    cells |= {f"balanced_accuracy{end}": overall[column] for end, column in (("", "value"), ("_low", "low"), ("_high", "high"))}
-    low, high = result.audit.gap_interval("equalized_odds")
-    return cells | {"equalized_odds": result.audit.gap("equalized_odds"), "equalized_odds_low": low, "equalized_odds_high": high}
+    audit = result.audit
+    for name, value, (low, high) in (
+        ("balanced_accuracy", audit.value("balanced_accuracy"), audit.interval("balanced_accuracy")),
+        ("equalized_odds", audit.gap("equalized_odds"), audit.gap_interval("equalized_odds")),
+    ):
+        cells |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    return cells
 
 
 def readable(results: Mapping[str, CorrectionResult]) -> pd.DataFrame:

@@ -62,9 +62,7 @@ def save(model: nn.Module, path: str | os.PathLike, **metadata) -> Path:
         "format": FORMAT,
         **_architecture(base),
         "classes": list(getattr(model, "classes", None) or ()) or None,
-        "image_size": (info.get("data") or {}).get("image_size")
-        if isinstance(info.get("data"), dict)
-        else None,
+        "image_size": (info.get("data") or {}).get("image_size") if isinstance(info.get("data"), dict) else None,
         "channels_last": _channels_last(model),
         "edits": _described(model),
         "history": None if history is None else history.to_dict("records"),
@@ -153,9 +151,7 @@ def _architecture(base: nn.Module) -> dict:
     if isinstance(base, FaceClassifier):
         with torch.device("meta"):
             again = build(base.architecture, base.outputs)
-        if {k: v.shape for k, v in again.state_dict().items()} == {
-            k: v.shape for k, v in base.state_dict().items()
-        }:
+        if {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in base.state_dict().items()}:
             return {"architecture": base.architecture, "outputs": base.outputs}
     return {"architecture": None, "outputs": None, "module": type(base).__qualname__}
 

@@ -78,9 +78,7 @@ def generators_of(loader) -> list[torch.Generator]:
         generator = getattr(part, "generator", None)
         if isinstance(generator, torch.Generator) and not any(generator is other for other in found):
             found.append(generator)
-        parts += [
-            inner for name in ("sampler", "batch_sampler") if (inner := getattr(part, name, None)) is not None
-        ]
+        parts += [inner for name in ("sampler", "batch_sampler") if (inner := getattr(part, name, None)) is not None]
     return found
 
 
@@ -92,12 +90,7 @@ def codes_of(data, which: str) -> np.ndarray | None:
         return np.asarray(getattr(source, which))
     if isinstance(source, TensorDataset) and len(source.tensors) > position:
         return source.tensors[position].numpy()
-    if (
-        isinstance(source, list)
-        and source
-        and isinstance(source[0], (tuple, list))
-        and len(source[0]) > position
-    ):
+    if isinstance(source, list) and source and isinstance(source[0], (tuple, list)) and len(source[0]) > position:
         return np.array([int(row[position]) for row in source]) if np.ndim(source[0][position]) == 0 else None
     return None
 
@@ -124,8 +117,7 @@ def triple(batch) -> tuple[Tensor, Tensor, Tensor]:
     images = torch.as_tensor(batch[0])
     if not images.is_floating_point():
         raise ValueError(
-            f"data: images of type {images.dtype} came; accepted are floats in [0, 1] "
-            "(divide uint8 images by 255)"
+            f"data: images of type {images.dtype} came; accepted are floats in [0, 1] (divide uint8 images by 255)"
         )
     if images.dim() != 4 or images.shape[1] not in (1, 3):
         hint = (
@@ -153,13 +145,9 @@ def check_range(images: Tensor) -> None:
     low, high = images.min().item(), images.max().item()
     if not (low >= -1e-3 and high <= 1 + 1e-3):
         hint = (
-            "divide by 255"
-            if high > 3 and low >= 0
-            else "normalisation is the model's first layer, leave it out here"
+            "divide by 255" if high > 3 and low >= 0 else "normalisation is the model's first layer, leave it out here"
         )
-        raise ValueError(
-            f"data: image values from {low:.4g} to {high:.4g} came; accepted are [0, 1] ({hint})"
-        )
+        raise ValueError(f"data: image values from {low:.4g} to {high:.4g} came; accepted are [0, 1] ({hint})")
 
 
 def check_targets(targets, outputs: int, classes: tuple[str, ...] | None = None) -> None:
@@ -185,9 +173,7 @@ def check_logits(logits, images: Tensor, classes: tuple[str, ...] | None = None)
     """
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
         came = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(
-            f"model: output of {came} came for {len(images)} images; accepted are logits (N, classes)"
-        )
+        raise ValueError(f"model: output of {came} came for {len(images)} images; accepted are logits (N, classes)")
     outputs = logits.shape[1]
     if classes is not None and outputs != len(classes) and not (outputs == 1 and len(classes) == 2):
         raise ValueError(
@@ -198,9 +184,7 @@ def check_logits(logits, images: Tensor, classes: tuple[str, ...] | None = None)
 
 
 @contextmanager
-def batches(
-    model: nn.Module, data, *, device=None, batch_size: int = 256
-) -> Iterator[tuple[nn.Module, Iterator]]:
+def batches(model: nn.Module, data, *, device=None, batch_size: int = 256) -> Iterator[tuple[nn.Module, Iterator]]:
     """The model in eval mode and the data's batches beside it; mode and random state come back afterwards.
 
     Yields

@@ -25,9 +25,7 @@ def edit(cls: type[nn.Module]) -> type[nn.Module]:
     ValueError : another class of that name is registered.
     """
     if not callable(getattr(cls, "config", None)):
-        raise TypeError(
-            f"cls: {cls.__name__} has no config() method, so it could not be built again from a file"
-        )
+        raise TypeError(f"cls: {cls.__name__} has no config() method, so it could not be built again from a file")
     known = EDITS.get(cls.__name__)
     if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ValueError(f"cls: an edit named {cls.__name__!r} is registered already, by {known.__module__}")
@@ -49,9 +47,7 @@ class Edited(nn.Module):
         super().__init__()
         self.layer, self.edit = layer, edit
         self.needs_group = bool(getattr(layer, "needs_group", False) or getattr(edit, "needs_group", False))
-        for key in (
-            DESCRIPTION
-        ):  # an edit of the logits wraps the whole model, whose classes a caller still asks for
+        for key in DESCRIPTION:  # an edit of the logits wraps the whole model, whose classes a caller still asks for
             if hasattr(layer, key):
                 setattr(self, key, getattr(layer, key))
 
@@ -62,9 +58,7 @@ class Edited(nn.Module):
         output = self.layer(*args, **kwargs)
         if not getattr(self.edit, "enabled", True):
             return output
-        return (
-            self.edit(output, group=group) if getattr(self.edit, "needs_group", False) else self.edit(output)
-        )
+        return self.edit(output, group=group) if getattr(self.edit, "needs_group", False) else self.edit(output)
 
 
 def append_after(model: nn.Module, name: str, module: nn.Module) -> nn.Module:
@@ -89,8 +83,7 @@ def append_after(model: nn.Module, name: str, module: nn.Module) -> nn.Module:
         name = choose(name, [known for known, _ in model.named_modules() if known], "name")
         if getattr(module, "needs_group", False):
             raise ValueError(
-                f'name: {type(module).__name__} needs the group, which only name="" (the logits) gets; '
-                f"got {name!r}"
+                f'name: {type(module).__name__} needs the group, which only name="" (the logits) gets; got {name!r}'
             )
     edited = copy.deepcopy(model)
     layer = edited.get_submodule(name)

@@ -39,9 +39,7 @@ def _watched(model: nn.Module, names, look) -> Iterator[None]:
         for name in names:
             if name not in layers:
                 choose(name, filter(None, layers), "names")
-            hook = layers[name].register_forward_hook(
-                lambda module, args, output, name=name: look(name, output)
-            )
+            hook = layers[name].register_forward_hook(lambda module, args, output, name=name: look(name, output))
             stack.callback(hook.remove)
         yield
 
@@ -67,9 +65,7 @@ def capture(model: nn.Module, *names: str) -> Iterator[dict[str, Tensor]]:
 
     def keep(name, output):
         # A copy: an in-place ReLU after the layer would otherwise rewrite what was captured.
-        outputs[name] = tree_map(
-            lambda part: part.detach().clone() if isinstance(part, Tensor) else part, output
-        )
+        outputs[name] = tree_map(lambda part: part.detach().clone() if isinstance(part, Tensor) else part, output)
 
     with _watched(model, names, keep):
         yield outputs
@@ -141,14 +137,10 @@ def find(model: nn.Module, layer: str | nn.Module, example: Tensor | None = None
 
 def _find_role(model: nn.Module, role: str, example: Tensor) -> str:
     # Stand-ins that want a gradient make frozen weights show in the graph without touching the model.
-    stand_ins = {
-        name: p.detach().requires_grad_(p.is_floating_point()) for name, p in model.named_parameters()
-    }
+    stand_ins = {name: p.detach().requires_grad_(p.is_floating_point()) for name, p in model.named_parameters()}
     owners = {id(tensor): name for name, tensor in stand_ins.items()}
     image = example[:1].detach().to(device_of(model)).clone().requires_grad_(True)
-    ends: list[
-        tuple[str, object]
-    ] = []  # (layer, node of the graph that made its output), in order of execution
+    ends: list[tuple[str, object]] = []  # (layer, node of the graph that made its output), in order of execution
 
     def note(name, output):
         ends.extend(
@@ -170,21 +162,16 @@ def _find_role(model: nn.Module, role: str, example: Tensor) -> str:
     head, weights = _nearest_weighted(logits.grad_fn, image, owners)
     if head is None:
         raise ValueError(
-            f"layer: no gradient connects the logits to a weight, so {role!r} cannot be found; "
-            "give the layer's name"
+            f"layer: no gradient connects the logits to a weight, so {role!r} cannot be found; give the layer's name"
         )
     if role == "last":
         return _executed_owner(weights, owners, {name for name, _ in ends})
     feeding = _layers_before(head, image, ends)
     if not feeding:
-        raise ValueError(
-            "layer: nothing but the image feeds the classifier, so there is no 'penultimate' layer"
-        )
+        raise ValueError("layer: nothing but the image feeds the classifier, so there is no 'penultimate' layer")
     chosen = {_one_name(model, names) for names in feeding}
     if len(chosen) > 1:
-        raise ValueError(
-            f"layer: several layers feed the classifier ({', '.join(sorted(chosen))}); name one of them"
-        )
+        raise ValueError(f"layer: several layers feed the classifier ({', '.join(sorted(chosen))}); name one of them")
     return chosen.pop()
 
 
@@ -311,8 +298,7 @@ def features(
                 logits = call(model, images, group)
             if not isinstance(seen.get(name), Tensor):
                 raise ValueError(
-                    f"layer: {name!r} puts out no tensor; layers that run: "
-                    f"{', '.join(flow(model, images[:1]))}"
+                    f"layer: {name!r} puts out no tensor; layers that run: {', '.join(flow(model, images[:1]))}"
                 )
             output = seen[name]
             output = output.flatten(1) if output[0].numel() == output.shape[1] else output

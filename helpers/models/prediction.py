@@ -33,9 +33,7 @@ class Predictions:
     group: np.ndarray
 
 
-def predict(
-    model: nn.Module, data, *, device=None, batch_size: int = 256, progress: bool = False
-) -> Predictions:
+def predict(model: nn.Module, data, *, device=None, batch_size: int = 256, progress: bool = False) -> Predictions:
     """Run a model over a data set once.
 
     Parameters

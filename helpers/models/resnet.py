@@ -57,11 +57,7 @@ class FaceClassifier(nn.Sequential):
 def architectures() -> list[str]:
     """The names that `build` accepts: all of torchvision's ResNets, ResNeXts and wide ResNets."""
     families = ("resnet", "resnext", "wide_resnet")
-    return [
-        name
-        for name in torchvision.models.list_models(module=torchvision.models)
-        if name.startswith(families)
-    ]
+    return [name for name in torchvision.models.list_models(module=torchvision.models) if name.startswith(families)]
 
 
 def build(
@@ -106,11 +102,7 @@ def build(
 def _named(classes) -> tuple[tuple[str, ...], int]:
     if isinstance(classes, int) and not isinstance(classes, bool) and classes >= 1:
         return tuple(str(code) for code in range(max(classes, 2))), classes
-    if (
-        isinstance(classes, (list, tuple))
-        and len(classes) >= 2
-        and len(set(map(str, classes))) == len(classes)
-    ):
+    if isinstance(classes, (list, tuple)) and len(classes) >= 2 and len(set(map(str, classes))) == len(classes):
         return tuple(map(str, classes)), len(classes)
     raise ValueError(
         f"classes: {classes!r} came; accepted: two or more different names, or a whole number of at least 1"
@@ -120,10 +112,7 @@ def _named(classes) -> tuple[tuple[str, ...], int]:
 def _is_path(weights) -> bool:
     text = os.fspath(weights)
     return (
-        not isinstance(weights, str)
-        or text.endswith((".pth", ".pt", ".safetensors"))
-        or "/" in text
-        or os.sep in text
+        not isinstance(weights, str) or text.endswith((".pth", ".pt", ".safetensors")) or "/" in text or os.sep in text
     )
 
 
@@ -174,6 +163,5 @@ def _put_weights(model: FaceClassifier, state: dict[str, Tensor], weights) -> No
         model.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(
-            f"weights: {os.fspath(weights)} does not fit {model.architecture}: "
-            f"{' '.join(str(error).split())[:600]}"
+            f"weights: {os.fspath(weights)} does not fit {model.architecture}: {' '.join(str(error).split())[:600]}"
         ) from error

@@ -18,9 +18,7 @@ def fingerprint(*arrays) -> str:
     """Sixteen hexadecimal digits that differ where the tensors or arrays differ in shape, type or bytes."""
     digest = hashlib.sha256()
     for array in arrays:
-        array = np.ascontiguousarray(
-            array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else array
-        )
+        array = np.ascontiguousarray(array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else array)
         digest.update(f"{array.shape}{array.dtype}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()[:16]
@@ -64,9 +62,7 @@ def read(path: str | os.PathLike, configuration: dict) -> dict | None:
         ) from error
     differing = [key for key in {**found, **configuration} if found.get(key) != configuration.get(key)]
     if differing:
-        what = "; ".join(
-            f"{key} was {found.get(key)!r}, is now {configuration.get(key)!r}" for key in differing
-        )
+        what = "; ".join(f"{key} was {found.get(key)!r}, is now {configuration.get(key)!r}" for key in differing)
         raise ValueError(
             f"checkpoint: {path} belongs to another run: {what}. Give another path, remove the file, "
             "or train with the settings it was begun with"

@@ -51,9 +51,7 @@ def usable_device(device: str | torch.device) -> torch.device:
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         has = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        raise ValueError(
-            f"device: {str(device)!r} is not available here; accepted: {', '.join(has)}"
-        ) from error
+        raise ValueError(f"device: {str(device)!r} is not available here; accepted: {', '.join(has)}") from error
     return chosen
 
 

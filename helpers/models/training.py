@@ -84,9 +84,7 @@ def train(
         show it before.
     FloatingPointError : the loss became NaN or infinite (epoch and step are named).
     """
-    settings = _checked(
-        epochs=epochs, lr=lr, weight_decay=weight_decay, seed=seed, augment=augment, strength=strength
-    )
+    settings = _checked(epochs=epochs, lr=lr, weight_decay=weight_decay, seed=seed, augment=augment, strength=strength)
     device = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     start, steps = _look(data, batch_size)
     classes = data_in.classes_of(data)
@@ -110,16 +108,14 @@ def train(
         "images": len(data) if hasattr(data, "loader") else None,
         "outputs": outputs,
         "image_size": list(start[0].shape[-2:]),
-        "fairness": None
-        if fairness is None
-        else getattr(fairness, "__qualname__", type(fairness).__qualname__),
+        "fairness": None if fairness is None else getattr(fairness, "__qualname__", type(fairness).__qualname__),
     }
     # The bytes that the run starts from: without them a resumed run could mix two models or two data sets.
     configuration = settings | {
         "architecture": getattr(trained, "architecture", type(trained).__qualname__),
         "classes": list(classes) if classes else None,
         "initial weights": resume.weights_fingerprint(trained),
-        "data": resume.fingerprint(*start) if hasattr(data, "loader") else None,
+        "data": resume.fingerprint(*start, *_codes(data)) if hasattr(data, "loader") else None,
     }
     if checkpoint is not None:
         check(checkpoint, "checkpoint")
@@ -137,35 +133,17 @@ def train(
             generator.set_state(order)
 
     task = Task(fairness, strength, groups)
-    bar = tqdm(
-        total=steps * epochs, initial=steps * len(history), desc="train", unit="batch", disable=not progress
-    )
+    plan = Plan(batch_size, seed, settings["augment"], device, outputs, classes)
+    bar = tqdm(total=steps * epochs, initial=steps * len(history), desc="train", unit="batch", disable=not progress)
     with bar, torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
         for epoch in range(len(history), epochs):
             bar.set_description(f"epoch {epoch + 1}/{epochs}")
             began = time.perf_counter()
             # Each epoch has its own seed, so that a resumed one draws what the undisturbed one drew.
-            with untouched_random_state(seed * 100_003 + epoch):
-                row = _epoch(
-                    trained,
-                    data,
-                    optimizer,
-                    schedule,
-                    task,
-                    bar,
-                    epoch,
-                    batch_size,
-                    seed,
-                    augment,
-                    device,
-                    outputs,
-                    classes,
-                )
+            with untouched_random_state(_epoch_seed(seed, epoch)):
+                row = _epoch(trained, data, optimizer, schedule, task, plan, epoch, bar)
             if validation is not None:
-                row |= {
-                    f"validation_{key}": value
-                    for key, value in _scores(trained, validation, batch_size).items()
-                }
+                row |= {f"validation_{key}": value for key, value in _scores(trained, validation, batch_size).items()}
             history.append({"epoch": epoch + 1, **row, "seconds": time.perf_counter() - began})
             if checkpoint is not None:
                 resume.write(
@@ -189,6 +167,18 @@ def train(
         "training": settings,
     }
     return trained
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What stays the same from epoch to epoch."""
+
+    batch_size: int
+    seed: int
+    augment: str | None
+    device: torch.device
+    outputs: int
+    classes: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -217,18 +207,14 @@ def task_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 def _architecture(model) -> str:
     if not isinstance(model, str):
-        raise ValueError(
-            f"model: {type(model).__name__} came; accepted: the name of an architecture, or an nn.Module"
-        )
+        raise ValueError(f"model: {type(model).__name__} came; accepted: the name of an architecture, or an nn.Module")
     return model
 
 
 def _checked(*, epochs, lr, weight_decay, seed, augment, strength) -> dict:
     for name, value in (("epochs", epochs), ("seed", seed)):
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < (name == "epochs"):
-            raise ValueError(
-                f"{name}: {value!r} came; accepted is a whole number of at least {int(name == 'epochs')}"
-            )
+            raise ValueError(f"{name}: {value!r} came; accepted is a whole number of at least {int(name == 'epochs')}")
     for name, value, least in (
         ("lr", lr, 0),
         ("weight_decay", weight_decay, 0),
@@ -240,9 +226,7 @@ def _checked(*, epochs, lr, weight_decay, seed, augment, strength) -> dict:
             or value < least
             or (name == "lr" and value == 0)
         ):
-            raise ValueError(
-                f"{name}: {value!r} came; accepted is a finite number{' above 0' if name == 'lr' else ''}"
-            )
+            raise ValueError(f"{name}: {value!r} came; accepted is a finite number{' above 0' if name == 'lr' else ''}")
     if augment is not None:
         augment = choose(augment, ["flip"], "augment")
     return {
@@ -302,33 +286,34 @@ def _check_fairness(fairness, data, outputs: int) -> int:
         )
     groups = data_in.group_count(data)
     if not groups:
-        raise ValueError(
-            "fairness: the number of groups is not known; give a FaceDataset or a loader over one"
-        )
+        raise ValueError("fairness: the number of groups is not known; give a FaceDataset or a loader over one")
     return groups
 
 
-def _epoch(
-    model, data, optimizer, schedule, task, bar, epoch, batch_size, seed, augment, device, outputs, classes
-) -> dict:
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return seed * 100_003 + epoch
+
+
+def _epoch(model, data, optimizer, schedule, task: Task, plan: Plan, epoch: int, bar) -> dict:
+    """One pass over the data with a step a batch; the loss and rates of the training images on the way."""
     model.train()
-    flips = torch.Generator().manual_seed(seed * 100_003 + epoch)
-    confusion = np.zeros((max(outputs, 2),) * 2, dtype=np.int64)
+    flips = torch.Generator().manual_seed(_epoch_seed(plan.seed, epoch))
+    confusion = np.zeros((max(plan.outputs, 2),) * 2, dtype=np.int64)
     total, usual = 0.0, 0
     for step, batch in enumerate(
-        data_in.loader_of(data, batch_size, shuffle=True, seed=seed + epoch), start=1
+        data_in.loader_of(data, plan.batch_size, shuffle=True, seed=plan.seed + epoch), start=1
     ):
         images, target, group = data_in.triple(batch)
-        data_in.check_targets(target, outputs, classes)
+        data_in.check_targets(target, plan.outputs, plan.classes)
         usual = max(usual, len(images))
         if len(images) == 1 and usual > 1:
             bar.update()
             continue
-        if augment == "flip":
+        if plan.augment == "flip":
             mirrored = torch.rand(len(images), generator=flips) < 0.5
             images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
-        images = images.to(device, torch.float32, memory_format=torch.channels_last)
-        target, group = target.to(device), group.to(device)
+        images = images.to(plan.device, torch.float32, memory_format=torch.channels_last)
+        target, group = target.to(plan.device), group.to(plan.device)
         logits = call(model, images, group)
         loss = task(logits, target, group)
         value = loss.item()
@@ -350,9 +335,7 @@ def _epoch(
 
 def count(confusion: np.ndarray, y_true: np.ndarray, y_pred: np.ndarray) -> None:
     """Add rows to a confusion table int64 (C, C) of true × predicted classes, in place."""
-    confusion += np.bincount(y_true * len(confusion) + y_pred, minlength=confusion.size).reshape(
-        confusion.shape
-    )
+    confusion += np.bincount(y_true * len(confusion) + y_pred, minlength=confusion.size).reshape(confusion.shape)
 
 
 def _rates(confusion: np.ndarray) -> dict:
@@ -372,6 +355,10 @@ def _scores(model: nn.Module, data, batch_size: int) -> dict:
     count(confusion, found.y_true, found.y_pred)
     loss = task_loss(torch.from_numpy(found.logits), torch.from_numpy(found.y_true)).item()
     return {"loss": loss, **_rates(confusion)}
+
+
+def _codes(data) -> list[np.ndarray]:
+    return [codes for which in ("targets", "group") if (codes := data_in.codes_of(data, which)) is not None]
 
 
 def _summary(data, images: Tensor) -> dict:

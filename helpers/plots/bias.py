@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from helpers.names import choose
 from helpers.plots.style import PALETTE, alt
 
-
 #: What `gaps` shows by default: a rate and its complement have the same gap, and a named gap is that of its rate.
 SHOWN = (
     "demographic_parity",

@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 from .style import DIVERGING
 
 
-def panel(images: np.ndarray, maps: Mapping[str, np.ndarray], labels: Sequence[str] | None = None, size: float = 1.5) -> Figure:
+def panel(
+    images: np.ndarray, maps: Mapping[str, np.ndarray], labels: Sequence[str] | None = None, size: float = 1.5
+) -> Figure:
     """One row a face, one column a method: signed relevance, red for and blue against the class.
 
     Parameters
@@ -25,7 +27,8 @@ def panel(images: np.ndarray, maps: Mapping[str, np.ndarray], labels: Sequence[s
 
     Returns
     -------
-    Figure. Every map has a scale of its own, symmetric about zero, up to the 99th percentile of its absolute values,
+    Figure. Every map has a scale of its own, symmetric about zero, up to the 99th percentile of its absolute
+    values,
     so that one bright pixel does not hide the rest.
 
     Raises
@@ -35,11 +38,17 @@ def panel(images: np.ndarray, maps: Mapping[str, np.ndarray], labels: Sequence[s
     n, _, height, width = images.shape
     for name, values in maps.items():
         if np.shape(values) != (n, height, width):
-            raise ValueError(f"maps: {name!r} has shape {np.shape(values)}, the images need {(n, height, width)}")
+            raise ValueError(
+                f"maps: {name!r} has shape {np.shape(values)}, the images need {(n, height, width)}"
+            )
     if labels is not None and len(labels) != n:
         raise ValueError(f"labels: {len(labels)} texts do not fit {n} images")
     figure, grid = plt.subplots(
-        n, 1 + len(maps), figsize=(size * (1 + len(maps)) + 1.2, size * n + 0.7), squeeze=False, layout="constrained"
+        n,
+        1 + len(maps),
+        figsize=(size * (1 + len(maps)) + 1.2, size * n + 0.7),
+        squeeze=False,
+        layout="constrained",
     )
     for row in range(n):
         grid[row, 0].imshow(np.clip(images[row].transpose(1, 2, 0), 0, 1))
@@ -58,7 +67,12 @@ def panel(images: np.ndarray, maps: Mapping[str, np.ndarray], labels: Sequence[s
             spine.set_visible(False)
     if maps:
         bar = figure.colorbar(
-            ScalarMappable(Normalize(-1, 1), DIVERGING), ax=grid, orientation="horizontal", shrink=0.5, aspect=40, pad=0.02
+            ScalarMappable(Normalize(-1, 1), DIVERGING),
+            ax=grid,
+            orientation="horizontal",
+            shrink=0.5,
+            aspect=40,
+            pad=0.02,
         )
         bar.set_ticks([-1, 0, 1], labels=["against", "none", "for the class"])
         bar.set_label("Relevance (own scale in each picture)", fontsize=8)

@@ -14,7 +14,7 @@ from .style import figure_of
 
 
 def alt_text(drawing: Axes | Figure) -> str:
-    """The text attached with `helpers.plots.alt`, else the titles of the axes, else "Figure without a description"."""
+    """The text attached with `helpers.plots.alt`, else the titles of the axes, else a stopgap."""
     figure = figure_of(drawing)
     label = str(figure.get_label() or "")
     titles = [axes.get_title(loc) for axes in figure.axes for loc in ("left", "center", "right")]
@@ -25,7 +25,9 @@ def png(drawing: Axes | Figure, dpi: float | None = None) -> bytes:
     """The figure as PNG bytes, cropped to what is drawn; the same drawing gives the same bytes."""
     buffer = io.BytesIO()
     # matplotlib would write its version into the file, so that an upgrade alone changed every report
-    figure_of(drawing).savefig(buffer, format="png", dpi=dpi or "figure", bbox_inches="tight", metadata={"Software": None})
+    figure_of(drawing).savefig(
+        buffer, format="png", dpi=dpi or "figure", bbox_inches="tight", metadata={"Software": None}
+    )
     return buffer.getvalue()
 
 

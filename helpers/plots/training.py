@@ -26,11 +26,7 @@ def history(model_or_frame) -> Figure:
     ------
     ValueError : the model has no history, or the table lacks a column (it is named).
     """
-    frame = (
-        model_or_frame
-        if isinstance(model_or_frame, pd.DataFrame)
-        else getattr(model_or_frame, "history", None)
-    )
+    frame = model_or_frame if isinstance(model_or_frame, pd.DataFrame) else getattr(model_or_frame, "history", None)
     if frame is None or len(frame) == 0:
         raise ValueError(
             f"model_or_frame: {type(model_or_frame).__name__} has no history; accepted: a model that "
@@ -38,9 +34,7 @@ def history(model_or_frame) -> Figure:
         )
     missing = [column for column in ("epoch", "loss", "accuracy", "balanced_accuracy") if column not in frame]
     if missing:
-        raise ValueError(
-            f"model_or_frame: the table lacks {', '.join(missing)}; it has {', '.join(map(str, frame))}"
-        )
+        raise ValueError(f"model_or_frame: the table lacks {', '.join(missing)}; it has {', '.join(map(str, frame))}")
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     _lines(left, frame, {"loss": 0})

@@ -48,7 +48,8 @@ def report(
 ) -> Path:
     """Write one HTML page on `model`: its data, its bias, where it looks, and what mitigation changed.
 
-    The page holds its figures and styles itself, runs no script and loads nothing, so it can be mailed and archived.
+    The page holds its figures and styles itself, runs no script and loads nothing, so it can be mailed and
+    archived.
     It is written whole or not at all.
 
     Parameters
@@ -56,7 +57,8 @@ def report(
     model : nn.Module from images (N, 3, H, W) in [0, 1] to logits (N, K), or (N, 1) for two classes
     faces : FaceDataset on which the model is judged; neither the model nor a method was fitted on it
     path : where the page goes; a page that is there already is replaced
-    results : dict of name -> result of `helpers.debias` (or nn.Module), for the before/after table; None leaves it out
+    results : dict of name -> result of `helpers.debias` (or nn.Module), for the before/after table; None
+        leaves it out
     attributions : names of attribution methods, one column of the panel each; empty leaves the panel out
     examples : int, faces in the panel, taken from the groups and classes in turn
     title : heading of the page; None: from the names of target and protected attribute
@@ -69,7 +71,8 @@ def report(
 
     Raises
     ------
-    ValueError : a path that cannot be written, an unknown method (with the nearest name), a model that does not fit
+    ValueError : a path that cannot be written, an unknown method (with the nearest name), a model that does
+        not fit
         the target; all before the long work.
 
     Examples
@@ -97,7 +100,7 @@ def report(
         title=title or f"{words(faces.target)} by {sentence(names(faces.protected))}: a bias report",
         summary=summary(judged, faces),
         sections=tuple(sections),
-        footer=f"Written by Candor {helpers.__version__}. This page loads nothing from elsewhere and runs no script.",
+        footer=f"Written by Candor {helpers.__version__}. The page loads nothing and runs no script.",
     )
     return write(page, path)
 
@@ -105,7 +108,9 @@ def report(
 def known(methods: Sequence[str], argument: str = "attributions") -> list[str]:
     """The methods' names as the registry spells them; ValueError with the nearest name for an unknown one."""
     accepted = attribution.methods()["name"].drop_duplicates().tolist()
-    return [choose(method, accepted, argument) for method in ([methods] if isinstance(methods, str) else methods)]
+    return [
+        choose(method, accepted, argument) for method in ([methods] if isinstance(methods, str) else methods)
+    ]
 
 
 def names(protected: str | Sequence[str]) -> list[str]:
@@ -124,15 +129,19 @@ def words(column: str) -> str:
 def summary(judged, faces) -> str:
     """The page in three sentences: how good, how unequal, for whom."""
     said = (
-        f"On {len(faces):,} faces ({faces.name}, split {faces.split}) the model tells {sentence(faces.classes)} apart with a "
-        f"balanced accuracy of {interval(judged.value(BENEFIT), *judged.interval(BENEFIT))}. Between the groups of {sentence(names(faces.protected))} "
-        f"its equalized-odds gap is {interval(judged.gap(HARM), *judged.gap_interval(HARM))}, where 0 would be equal treatment and 1 the greatest difference."
+        f"On {len(faces):,} faces ({faces.name}, split {faces.split}) the model tells "
+        f"{sentence(faces.classes)} apart with a "
+        f"balanced accuracy of {interval(judged.value(BENEFIT), *judged.interval(BENEFIT))}. Between the "
+        f"groups of {sentence(names(faces.protected))} "
+        f"its equalized-odds gap is {interval(judged.gap(HARM), *judged.gap_interval(HARM))}, where 0 would "
+        "be equal treatment and 1 the greatest difference."
     )
     rates = judged.by_group.query("statistic == 'true_positive_rate'").dropna(subset="value")
     if len(faces.classes) == 2 and len(rates) > 1:
         best, worst = rates.loc[rates["value"].idxmax()], rates.loc[rates["value"].idxmin()]
         said += (
-            f" Of the faces annotated “{faces.classes[1]}” it finds {best['value']:.0%} in the group “{best['group']}” "
+            f" Of the faces annotated “{faces.classes[1]}” it finds {best['value']:.0%} in the group "
+            f"“{best['group']}” "
             f"and {worst['value']:.0%} in the group “{worst['group']}”."
         )
     return said
@@ -146,11 +155,15 @@ def data(faces) -> Section:
     shown.loc["all"] = shown.sum()
     shown.insert(0, "group", [str(name) for name in shown.index])
     parts: list = [
-        f"{len(faces):,} faces from “{faces.name}”, split “{faces.split}”. The model predicts {words(faces.target).lower()}; "
-        f"the groups are those of {sentence(names(faces.protected))}. Classes and groups are annotations, not identities.",
+        f"{len(faces):,} faces from “{faces.name}”, split “{faces.split}”. The model predicts "
+        f"{words(faces.target).lower()}; "
+        f"the groups are those of {sentence(names(faces.protected))}. Classes and groups are annotations, "
+        "not identities.",
         Table.of(shown, f"Faces by group (rows) and annotated {words(faces.target).lower()} (columns)"),
     ]
-    cells = [(int(n), f"“{group}”, “{label}”") for group, row in counts.iterrows() for label, n in row.items()]
+    cells = [
+        (int(n), f"“{group}”, “{label}”") for group, row in counts.iterrows() for label, n in row.items()
+    ]
     small = [f"{cell} ({n})" for n, cell in sorted(cells) if n < SMALL_CELL]
     if small:
         parts.append(
@@ -158,7 +171,7 @@ def data(faces) -> Section:
             "and a rate from none is not defined."
         )
     if faces.skipped:
-        parts.append(f"{len(faces.skipped):,} images could not be read and were left out; `.skipped` lists them.")
+        parts.append(f"{len(faces.skipped):,} images could not be read and were left out.")
     return Section("The faces", tuple(parts))
 
 
@@ -167,12 +180,15 @@ def bias(judged, confidence: float) -> Section:
     level = f"{confidence:.0%}"
     drawing = judged.plot()
     picture = Picture.of(
-        drawing, f"Gaps between the groups with {level} intervals. A gap whose interval stays away from 0 is not explained by chance "
+        drawing, f"Gaps between the groups with {level} intervals. A gap whose interval stays away from 0 "
+                 "is not explained by chance "
                  "in drawing the faces."
     )  # fmt: skip
     plt.close(figure_of(drawing))
     gaps = summarised(judged.gaps)
-    gaps = gaps[gaps["statistic"].isin([*NAMED, BENEFIT])]  # those of single rates can be read off the next table
+    gaps = gaps[
+        gaps["statistic"].isin([*NAMED, BENEFIT])
+    ]  # those of single rates can be read off the next table
     gap_table = pd.DataFrame(
         {
             "gap in": [words(name) for name in gaps["statistic"]],
@@ -183,14 +199,18 @@ def bias(judged, confidence: float) -> Section:
         }
     )
     rates = summarised(judged.by_group)
-    rates = rates.assign(statistic=[words(name) for name in rates["statistic"]], cell=spans(rates, "value", "low", "high"))
+    rates = rates.assign(
+        statistic=[words(name) for name in rates["statistic"]], cell=spans(rates, "value", "low", "high")
+    )
     by_group = rates.pivot(index="statistic", columns="group", values="cell")
     by_group = by_group.reindex(index=rates["statistic"].unique(), columns=rates["group"].unique())
     return Section(
         "Is it biased?",
         (
             picture,
-            Table.of(gap_table, f"Largest difference and smallest ratio between two groups, with {level} intervals"),
+            Table.of(
+                gap_table, f"Largest difference and smallest ratio between two groups, with {level} intervals"
+            ),
             Table.of(by_group.reset_index(), f"Statistics by group, with {level} intervals"),
             *judged.notes,
         ),
@@ -198,7 +218,7 @@ def bias(judged, confidence: float) -> Section:
 
 
 def summarised(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a statistic (and group): with three classes or more, over all classes, else the mean of the classes'."""
+    """One row a statistic (and group): with three classes or more, over all of them, or their mean."""
     if "class" not in table:
         return table
     whole = table[table["class"].isin(["all", "macro"])]
@@ -212,10 +232,12 @@ def spans(table: pd.DataFrame, value: str, low: str | None = None, high: str | N
     return [interval(*row) for row in zip(table[value], table[low], table[high], strict=True)]
 
 
-def looks(model: nn.Module, faces, predicted: np.ndarray, methods: list[str], examples: int, seed: int) -> Section:
+def looks(
+    model: nn.Module, faces, predicted: np.ndarray, methods: list[str], examples: int, seed: int
+) -> Section:
     """The attribution panel; a method that fails on this model is named and the others are shown."""
     truth = hasattr(faces, "masks") and isinstance(faces.protected, str)
-    rows = spread(faces, max(examples, SCORED) if truth else examples)
+    rows = spread(faces, max(examples, SCORED) if truth else examples, seed)
     images, _, _ = faces[rows]
     maps, failed = {}, []
     for name in methods:
@@ -224,35 +246,55 @@ def looks(model: nn.Module, faces, predicted: np.ndarray, methods: list[str], ex
         except (ValueError, RuntimeError, NotImplementedError, ImportError) as error:
             failed.append(f"{words(name)} does not work on this model: {error}")
     parts: list = [
-        "For each face the relevance of its pixels for the class the model chose. Red speaks for that class, blue against it; "
+        "For each face the relevance of its pixels for the class the model chose. Red speaks for that class, "
+        "blue against it; "
         "each picture has its own scale, so strengths compare within a picture and not between pictures.",
     ]
     if maps:
         few = slice(0, examples)
-        drawing = panel(images[few].numpy(), {name: values[few] for name, values in maps.items()}, row_labels(faces, predicted, rows[few]))
+        drawing = panel(
+            images[few].numpy(),
+            {name: values[few] for name, values in maps.items()},
+            row_labels(faces, predicted, rows[few]),
+        )
         alt(drawing, f"{len(rows[few])} faces, each beside its maps by {sentence(maps)}.")
-        parts.append(Picture.of(drawing, f"Faces from “{faces.name}” and their attributions by {sentence(maps)}."))
+        parts.append(
+            Picture.of(drawing, f"Faces from “{faces.name}” and their attributions by {sentence(maps)}.")
+        )
         plt.close(drawing)
     if maps and truth:
         parts += located(model, faces, rows, images, maps, seed)
     parts += failed
-    parts.append("A map is one method's account of the model, not a proof of its reasons: methods disagree, and some show edges "
-                 "whatever the model has learned. Score them against masks (`helpers.evaluate`) before relying on them.")
+    parts.append(
+        "A map is one method's account of the model, not a proof of its reasons: methods disagree, and some "
+        "show edges "
+        "whatever the model has learned. Score them against masks (helpers.evaluate) before relying on "
+        "them."
+    )
     return Section("Where does it look?", tuple(parts))
 
 
-def maps_by(model: nn.Module, images, methods: Sequence[str], *, backend: str = "auto", seed: int = 0) -> dict[str, np.ndarray]:
+def maps_by(
+    model: nn.Module, images, methods: Sequence[str], *, backend: str = "auto", seed: int = 0
+) -> dict[str, np.ndarray]:
     """Maps (N, H, W) of the predicted classes by each method's name for readers."""
-    return {words(name): helpers.attribute(model, images, method=name, backend=backend, seed=seed).numpy() for name in methods}
+    return {
+        words(name): helpers.attribute(model, images, method=name, backend=backend, seed=seed).numpy()
+        for name in methods
+    }
 
 
 def row_labels(faces, predicted: np.ndarray, rows: Sequence[int]) -> list[str]:
     """Group, annotated and predicted class of the faces, for the rows of a panel."""
-    return [f"{faces.groups[faces.group[row]]}\n{faces.classes[faces.targets[row]]}\npredicted {faces.classes[predicted[row]]}" for row in rows]
+    return [
+        f"{faces.groups[faces.group[row]]}\n{faces.classes[faces.targets[row]]}\npredicted "
+        f"{faces.classes[predicted[row]]}"
+        for row in rows
+    ]
 
 
 def located(model: nn.Module, faces, rows: list[int], images, maps: dict, seed: int) -> list:
-    """Share of relevance on the pixels that truly carry target and protected attribute, where the data knows them."""
+    """Share of relevance on the pixels that show the target and the protected attribute."""
     judged = maps | {"Chance (a map of noise)": attribution.random_maps(images, seed=seed).numpy()}
     shares = pd.DataFrame(index=list(judged))
     for column in (faces.target, faces.protected):
@@ -264,16 +306,23 @@ def located(model: nn.Module, faces, rows: list[int], images, maps: dict, seed: 
         shares[f"on {words(column).lower()}"] = scores.groupby("method", sort=False)["value"].mean()
     shown = shares.reset_index(names="method")
     return [
-        "These faces are drawn, so it is known which pixels show each attribute. A model that does its task looks at those of "
-        f"{words(faces.target).lower()}; relevance on those of {words(faces.protected).lower()} tells of a shortcut.",
+        "These faces are drawn, so it is known which pixels show each attribute. A model that does its task "
+        "looks at those of "
+        f"{words(faces.target).lower()}; relevance on those of {words(faces.protected).lower()} tells of a "
+        "shortcut.",
         Table.of(shown, f"Mean share of positive relevance by where it lies, over {len(rows)} faces"),
     ]
 
 
-def spread(faces, n: int) -> list[int]:
-    """Row numbers of `n` faces: the first of each group and class, then the second of each, and so on."""
+def spread(faces, n: int, seed: int = 0) -> list[int]:
+    """Row numbers of `n` faces: one of each group and class, then a second of each, and so on.
+
+    Which ones is drawn by `seed`, since neighbours in a table are often the same person.
+    """
     cell = faces.group.astype(np.int64) * len(faces.classes) + faces.targets
-    rank = pd.Series(cell).groupby(cell).cumcount().to_numpy()
+    order = np.random.default_rng(seed).permutation(len(cell))
+    rank = np.empty(len(cell), np.int64)
+    rank[order] = pd.Series(cell[order]).groupby(cell[order]).cumcount().to_numpy()
     return np.lexsort((cell, rank))[:n].tolist()
 
 
@@ -283,8 +332,10 @@ def mitigation(results, faces) -> Section:
         "What makes it fairer, and at what price?",
         (
             Table.of(readable(results), f"Each method on the same {len(faces):,} faces, with intervals"),
-            "Read both numbers: a model that gives every face the same answer has no gap and no use (balanced accuracy 0.5 with two "
-            "classes). A method chosen because it is best in this table needs further faces to confirm it. No method makes a model "
+            "Read both numbers: a model that gives every face the same answer has no gap and no use "
+            "(balanced accuracy 0.5 with two "
+            "classes). A method chosen because it is best in this table needs further faces to confirm it. "
+            "No method makes a model "
             "fair in every sense; it makes the measured gap smaller.",
         ),
     )
@@ -302,9 +353,11 @@ def reading(judged, options: dict) -> Section:
         "How to read this page",
         (
             f"{judged.method} Seed {options['seed']}.",
-            "The intervals cover chance in drawing these faces. They do not cover errors in the annotations, several photographs of one "
+            "The intervals cover chance in drawing these faces. They do not cover errors in the annotations, "
+            "several photographs of one "
             "person counted as independent, or faces of another kind than these.",
-            "A gap is the largest difference between two groups, so chance alone makes it greater than 0; the more groups and the fewer "
+            "A gap is the largest difference between two groups, so chance alone makes it greater than 0; "
+            "the more groups and the fewer "
             "faces, the greater.",
             Table("Versions", ("package", "version"), tuple(found)),
         ),

@@ -12,7 +12,9 @@ from helpers.debiasing import CorrectionResult, Results
 from helpers.models import predict
 
 
-def rejudge(results: Mapping, faces, *, confidence: float = 0.95, n_boot: int = 1000, seed: int = 0, device=None) -> Results:
+def rejudge(
+    results: Mapping, faces, *, confidence: float = 0.95, n_boot: int = 1000, seed: int = 0, device=None
+) -> Results:
     """The same models judged on `faces`, whatever they were judged on before.
 
     Parameters
@@ -24,7 +26,8 @@ def rejudge(results: Mapping, faces, *, confidence: float = 0.95, n_boot: int = 
 
     Returns
     -------
-    Results by name, whose `audit` is that of `faces`; what failed before stays as it was. `to_frame` makes a table of them.
+    Results by name, whose `audit` is that of `faces`; what failed before stays as it was. `to_frame` makes a
+    table of them.
 
     Raises
     ------
@@ -49,4 +52,6 @@ def rejudge(results: Mapping, faces, *, confidence: float = 0.95, n_boot: int = 
 def audit_of(predictions, faces, **options):
     """`helpers.audit` of the predictions made for `faces`, with the names of its groups and classes."""
     found = predictions
-    return audit(found.y_true, found.y_pred, found.group, groups=faces.groups, classes=faces.classes, **options)
+    return audit(
+        found.y_true, found.y_pred, found.group, groups=faces.groups, classes=faces.classes, **options
+    )

@@ -43,7 +43,9 @@ class Picture:
     @classmethod
     def of(cls, drawing: Axes | Figure, caption: str) -> Picture:
         """From a drawing; its alternative text is that of `helpers.plots.alt`."""
-        return cls("data:image/png;base64," + base64.b64encode(png(drawing)).decode(), alt_text(drawing), caption)
+        return cls(
+            "data:image/png;base64," + base64.b64encode(png(drawing)).decode(), alt_text(drawing), caption
+        )
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def interval(value: float, low: float, high: float, digits: int = 3) -> str:
 
 
 def render(page: Page) -> str:
-    """The page as HTML text. Everything that comes from data or users is escaped; nothing is loaded from elsewhere."""
+    """The page as HTML text. What comes from data or users is escaped; nothing is loaded from elsewhere."""
     environment = Environment(
         loader=PackageLoader("helpers.report", "."),
         autoescape=True,  # by name, `select_autoescape` would overlook the template's own ending, .html.j2

@@ -19,8 +19,8 @@ from helpers.bias.statistics import (
 
 pytest.importorskip("torchmetrics")
 
-from helpers.bias import GroupStatistics, LinearFractionalParity  # noqa: E402
-from helpers.bias.metric import gap_abs_max  # noqa: E402
+from helpers.bias import GroupStatistics, LinearFractionalParity
+from helpers.bias.metric import gap_abs_max
 
 
 def draw(n=300):

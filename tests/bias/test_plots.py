@@ -4,13 +4,13 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-import pytest  # noqa: E402
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
 
-from helpers.bias import audit  # noqa: E402
-from helpers.plots import bias  # noqa: E402
+from helpers.bias import audit
+from helpers.plots import bias
 
 
 @pytest.fixture

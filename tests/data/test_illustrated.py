@@ -2,6 +2,7 @@
 
 import hashlib
 import multiprocessing
+import os
 
 import numpy as np
 import pandas as pd
@@ -136,8 +137,6 @@ def test_one_identity_keeps_its_style_and_skin():
 
 
 def _digest(cache):
-    import os
-
     os.environ["CANDOR_CACHE"] = cache
     faces = draw(12, seed=4)
     return hashlib.sha256(faces.images.tobytes() + faces.table.to_csv().encode()).hexdigest()
@@ -174,6 +173,24 @@ def test_drawing_goes_on_where_it_was_interrupted(monkeypatch, tmp_path):
     assert len(drawn) == len(set(drawn)) == 3
     left = [path.name for path in (tmp_path / "parts" / "illustrated").iterdir()]
     assert len(left) == 1 and left[0].endswith(".npy")
+
+
+def test_two_processes_may_draw_the_same_faces_at_once(monkeypatch, tmp_path):
+    from helpers.data.sources import illustrated
+
+    monkeypatch.setenv("CANDOR_CACHE", str(tmp_path))
+    monkeypatch.setattr(illustrated, "CHUNK", 10)
+    real, whole = illustrated._render_chunk, []
+
+    def other_finishes_first(rows, size, path):
+        monkeypatch.setattr(illustrated, "_render_chunk", real)
+        if not whole:
+            whole.append(np.array(draw(30, seed=11).images))
+        real(rows, size, path)
+
+    monkeypatch.setattr(illustrated, "_render_chunk", other_finishes_first)
+    assert np.array_equal(draw(30, seed=11).images, whole[0])
+    assert [path.suffix for path in (tmp_path / "illustrated").iterdir()] == [".npy"]
 
 
 def test_a_subset_redraws_its_own_faces():

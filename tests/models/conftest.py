@@ -15,9 +15,7 @@ def make_faces(n=24, size=16, groups=3, seed=0, split="train", classes=2):
     code = np.arange(n) % classes
     group = np.minimum(rng.geometric(0.5, n) - 1, groups - 1)
     images = rng.integers(0, 120, (n, size, size, 3)) + (code * (120 // (classes - 1)))[:, None, None, None]
-    table = pd.DataFrame(
-        {"mood": np.array(["calm", "glad", "sad"])[code], "hat": np.array(["a", "b", "c"])[group]}
-    )
+    table = pd.DataFrame({"mood": np.array(["calm", "glad", "sad"])[code], "hat": np.array(["a", "b", "c"])[group]})
     return FaceDataset(
         images.astype(np.uint8),
         table,

@@ -20,9 +20,7 @@ def random(*shape, seed=0):
 @pytest.fixture
 def edited():
     model = build("resnet18", ("calm", "glad", "sad"), seed=3)
-    model = append_after(
-        model, "network.avgpool", LowRank(512, 2, random(512), random(512, 2), random(512, 2))
-    )
+    model = append_after(model, "network.avgpool", LowRank(512, 2, random(512), random(512, 2), random(512, 2)))
     model = append_after(model, "network.layer2", Affine(128, bias=random(128)))
     return append_after(model, "", Affine(3, random(3, 3))).eval()
 
@@ -57,14 +55,9 @@ def test_the_description_says_what_the_model_is(tmp_path):
     model = train(faces, epochs=1, batch_size=6, progress=False, device="cpu")
     save(model, tmp_path / "m", metrics={"gap": float("nan")})
     about = json.loads((tmp_path / "m.json").read_text())
+    assert about["architecture"] == "resnet18" and about["classes"] == ["calm", "glad"] and about["image_size"] == 32
     assert (
-        about["architecture"] == "resnet18"
-        and about["classes"] == ["calm", "glad"]
-        and about["image_size"] == 32
-    )
-    assert (
-        set(about["versions"]) == {"torch", "torchvision", "candor"}
-        and about["versions"]["torch"] == torch.__version__
+        set(about["versions"]) == {"torch", "torchvision", "candor"} and about["versions"]["torch"] == torch.__version__
     )
     assert about["info"]["data"]["target"] == "mood" and np.isnan(about["info"]["metrics"]["gap"])
     again = load(tmp_path / "m")
@@ -176,9 +169,7 @@ def test_an_edited_model_runs_in_onnx(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     model = append_after(SmallNet(), "body.4", LowRank(8, 2, random(8), random(8, 2), random(8, 2)))
-    model = append_after(
-        append_after(model, "body.1", Affine(8, random(8, 8))), "", Affine(2, random(2, 2))
-    ).eval()
+    model = append_after(append_after(model, "body.1", Affine(8, random(8, 8))), "", Affine(2, random(2, 2))).eval()
     torch.onnx.export(model, (X,), tmp_path / "m.onnx", dynamo=True, verbose=False)
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
     [logits] = session.run(None, {session.get_inputs()[0].name: X.numpy()})

@@ -54,9 +54,7 @@ class TwoBranches(nn.Module):
 
 
 def with_functional_steps():
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(768, 5), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(5, 2)
-    )
+    return nn.Sequential(nn.Flatten(), nn.Linear(768, 5), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(5, 2))
 
 
 @pytest.mark.parametrize(
@@ -92,9 +90,7 @@ def test_roles_in_a_resnet_frozen_and_edited(architecture):
     edited = append_after(append_after(model, "network.avgpool", LowRank(d, 2)), "", LowRank(3, 1))
     assert find(edited, "penultimate", x) == "layer.network.avgpool"
     assert model.training and not any(p.requires_grad for p in model.parameters())
-    assert all(
-        torch.equal(before[key], value) for key, value in model.state_dict().items()
-    )  # no BatchNorm step
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())  # no BatchNorm step
 
 
 def test_several_feeding_layers_are_named_instead_of_guessed():

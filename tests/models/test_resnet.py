@@ -26,9 +26,7 @@ def test_the_seed_decides_and_the_global_state_is_not_touched():
     state = torch.get_rng_state()
     one, same, other = build(seed=1), build(seed=1), build(seed=2)
     assert torch.equal(torch.get_rng_state(), state)
-    assert all(
-        torch.equal(a, b) for a, b in zip(one.state_dict().values(), same.state_dict().values(), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), same.state_dict().values(), strict=True))
     assert not torch.equal(one.network.conv1.weight, other.network.conv1.weight)
 
 
@@ -52,8 +50,7 @@ def test_an_unknown_architecture_names_the_nearest():
         build(weights="IMAGENET")
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("prefix", ["", "network.", "module."])
+@pytest.mark.parametrize("suffix, prefix", [(".pth", ""), (".safetensors", "network."), (".pth", "module.")])
 def test_weights_from_a_file_keep_the_body_and_fit_the_head(tmp_path, suffix, prefix):
     plain = torchvision.models.resnet18(num_classes=1000)
     state, path = {prefix + key: value for key, value in plain.state_dict().items()}, tmp_path / f"w{suffix}"

@@ -27,14 +27,20 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("course with spaces")
     lesson = (
         "import os, sys, matplotlib\n"
-        "print('SEEN', profile, n, kind, sys.executable, os.path.basename(os.getcwd()), matplotlib.get_backend())"
+        "print('SEEN', profile, n, kind, sys.executable, os.path.basename(os.getcwd()), "
+        "matplotlib.get_backend())"
     )
     figure = (
         "import matplotlib.pyplot as plt\nfrom helpers.plots import alt, show\n"
         "figure, axes = plt.subplots(figsize=(1, 1))\nshow(alt(axes, 'Empty <axes>'))"
     )
     notebook(folder / "01_good.ipynb", lesson, figure)
-    notebook(folder / "02_bad.ipynb", "print('before')", "raise ValueError('no\\nsuch\\tface')", "print('AF' + 'TER')")
+    notebook(
+        folder / "02_bad.ipynb",
+        "print('before')",
+        "raise ValueError('no\\nsuch\\tface')",
+        "print('AF' + 'TER')",
+    )
     notebook(folder / "03_next.ipynb", "print('REACHED')")
     notebook(folder / "draft.ipynb", "raise SystemExit")
     with pytest.MonkeyPatch.context() as patch:
@@ -44,7 +50,9 @@ def finished(tmp_path_factory):
 
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
-            code = run.main(["--notebooks", str(folder), "--out", str(folder / "out"), "-p", "n=[2, 3]", "kind=drawn"])
+            code = run.main(
+                ["--notebooks", str(folder), "--out", str(folder / "out"), "-p", "n=[2, 3]", "kind=drawn"]
+            )
     return code, printed.getvalue(), folder / "out" / "notebooks"
 
 
@@ -61,15 +69,28 @@ def test_the_table_names_each_notebook_and_the_failing_cell(finished):
 def test_parameters_python_folder_and_backend_reach_the_notebook(finished):
     _, _, folder = finished
     outputs = nbformat.read(folder / "01_good.ipynb", 4).cells
-    text = next(out["text"] for cell in outputs for out in cell.get("outputs", []) if "SEEN" in out.get("text", ""))
+    text = next(
+        out["text"] for cell in outputs for out in cell.get("outputs", []) if "SEEN" in out.get("text", "")
+    )
     inline = "module://matplotlib_inline.backend_inline"
-    assert text.split() == ["SEEN", "quick", "[2,", "3]", "drawn", sys.executable, *folder.parents[1].name.split(), inline]
+    assert text.split() == [
+        "SEEN",
+        "quick",
+        "[2,",
+        "3]",
+        "drawn",
+        sys.executable,
+        *folder.parents[1].name.split(),
+        inline,
+    ]
 
 
 def test_the_failed_notebook_is_written_up_to_its_failing_cell_and_the_rest_goes_on(finished):
     _, _, folder = finished
     names = {path.name for path in folder.iterdir()}
-    assert names == {f"{stem}.{kind}" for stem in ("01_good", "02_bad", "03_next") for kind in ("ipynb", "html")}
+    assert names == {
+        f"{stem}.{kind}" for stem in ("01_good", "02_bad", "03_next") for kind in ("ipynb", "html")
+    }
     failed = (folder / "02_bad.html").read_text()
     assert "before" in failed and "ValueError" in failed and "AFTER" not in failed
     assert "REACHED" in (folder / "03_next.html").read_text()

@@ -11,20 +11,29 @@ from helpers.data import FaceDataset
 
 @pytest.fixture
 def faces():
-    """48 faces of 16 px in three groups (one of them small) and two classes; class 1 is bright in its upper half."""
+    """48 faces in three groups (one small); class 1 has a bright upper half; one label in 7 is swapped."""
     rng = np.random.default_rng(0)
     label = np.arange(48) % 2
     group = np.array(["<b>old</b>", "young & fit", "rare"])[np.r_[np.arange(44) % 4 // 2, [2, 2, 2, 2]]]
     images = rng.integers(0, 120, (48, 16, 16, 3), dtype=np.uint8)
     images[:, :8] += (100 * label).astype(np.uint8)[:, None, None, None]
-    table = pd.DataFrame({"mood": np.array(["calm", "<script>alert(1)</script>"])[label], "age": group})
-    return FaceDataset(images, table, target="mood", protected="age", name="tiny", split="test", classes=("calm", "<script>alert(1)</script>"))
+    classes = ("calm", "<script>alert(1)</script>")
+    annotated = np.where(np.arange(48) % 7 == 0, 1 - label, label)
+    table = pd.DataFrame({"mood": np.array(classes)[annotated], "age": group})
+    return FaceDataset(
+        images, table, target="mood", protected="age", name="tiny", split="test", classes=classes
+    )
 
 
 @pytest.fixture
 def model():
-    """A convolutional classifier of two logits, fixed by a seed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        layers = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 2))
-    return layers.eval()
+    """Says class 1 where the upper half is bright, so it errs exactly on the swapped labels."""
+    pool, linear = nn.AdaptiveAvgPool2d((2, 1)), nn.Linear(2, 2)
+    convolution = nn.Conv2d(3, 1, 1)
+    with torch.no_grad():
+        convolution.weight.fill_(1 / 3), convolution.bias.zero_()
+        (
+            linear.weight.copy_(torch.tensor([[0.0, 0.0], [20.0, 0.0]])),
+            linear.bias.copy_(torch.tensor([0.0, -8.0])),
+        )
+    return nn.Sequential(convolution, nn.ReLU(), pool, nn.Flatten(), linear).eval()

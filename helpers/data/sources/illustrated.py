@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -19,17 +18,18 @@ from tqdm.auto import tqdm
 
 from helpers.data.base import FaceDataset
 from helpers.data.cache import cache_dir
-from helpers.data.masks import attribute_mask, other_values, region_masks
+from helpers.data.masks import attribute_mask, region_masks
 from helpers.data.registry import source
 from helpers.data.rendering import Nuisance, draw_nuisance, render
 from helpers.data.styles import ATTRIBUTES, GUIDES, Person, draw_person
+from helpers.files import whole
 from helpers.names import choose
 
 SPLITS = {"train": 0, "validation": 1, "test": 2}
 SIZES = {"train": 4000, "validation": 1000, "test": 2000}
 IDENTITY_LEVEL = ("facial_hair", "hair_length", "skin_tone")
 CHUNK = 250
-DEFAULT_CORRELATION = 0.9
+DEFAULT_CORRELATION = 0.8
 DRAWING = 1  # raised whenever the same table would give other pixels, so that old renders are not taken for new ones
 
 
@@ -185,10 +185,8 @@ def sample_table(n: int, split: str, target: str, protected: Sequence[str], corr
 
 def _render_chunk(rows: pd.DataFrame, size: int, path: Path) -> None:
     pictures = np.stack([render(_person(row), _attributes(row), _nuisance(row), size) for _, row in rows.iterrows()])
-    partial = path.with_name(f"{path.stem}.{os.getpid()}.tmp")
-    with open(partial, "wb") as file:
+    with whole(path) as part, open(part, "wb") as file:
         np.save(file, pictures)
-    os.replace(partial, path)
 
 
 def render_table(table: pd.DataFrame, size: int, *, n_jobs: int = -1, progress: bool = True) -> np.ndarray:
@@ -211,10 +209,13 @@ def render_table(table: pd.DataFrame, size: int, *, n_jobs: int = -1, progress: 
         with bar:
             for _ in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs):
                 bar.update(min(CHUNK, len(drawn) - bar.n))
-        partial = final.with_name(f"{final.stem}.{os.getpid()}.tmp")
-        with open(partial, "wb") as file:
-            np.save(file, np.concatenate([np.load(part) for part in parts]))
-        os.replace(partial, final)
+        try:
+            pictures = np.concatenate([np.load(part) for part in parts])
+            with whole(final) as part, open(part, "wb") as file:
+                np.save(file, pictures)
+        except FileNotFoundError:  # another process drew the same faces, finished first and cleared the parts
+            if not final.is_file():
+                raise
         shutil.rmtree(folder, ignore_errors=True)
     return np.load(final, mmap_mode="r")
 

@@ -1,0 +1,247 @@
+"""The command line: exit codes and messages a person can use, and the same numbers as in Python."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import helpers
+from helpers import __main__ as cli
+from helpers import models
+
+
+@pytest.fixture
+def predictions(tmp_path):
+    """A CSV of 200 predictions whose true positive rate differs between two genders."""
+    rng = np.random.default_rng(0)
+    label = np.arange(200) % 2
+    gender = np.where(np.arange(200) % 4 < 2, "f", "m")
+    pred = np.where((gender == "m") & (rng.random(200) < 0.4), 0, label)
+    age = np.where(rng.random(200) < 0.5, "old", "young")
+    path = tmp_path / "predictions.csv"
+    pd.DataFrame({"label": label, "pred": pred, "gender": gender, "age": age}).to_csv(path, index=False)
+    return path
+
+
+AUDIT = ["--y-true", "label", "--y-pred", "pred", "--group", "gender"]
+
+
+def run(capsys, *arguments) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of the command line in this process."""
+    code = cli.main([str(argument) for argument in arguments])
+    return code, *capsys.readouterr()
+
+
+def test_a_csv_is_audited_without_a_model_as_in_python(capsys, predictions, tmp_path):
+    code, out, _ = run(capsys, "audit", predictions, *AUDIT, "--out", tmp_path / "audit.json")
+    table = pd.read_csv(predictions)
+    audit = helpers.audit(table["label"], table["pred"], table["gender"])
+    assert code == 0 and out.strip() == audit.to_markdown().strip()
+    written = {row["statistic"]: row for row in json.loads((tmp_path / "audit.json").read_text())["gaps"]}
+    assert written["equalized_odds"]["difference"] == audit.gap("equalized_odds") > 0.2
+
+    code, out, _ = run(
+        capsys, "audit", predictions, *AUDIT, "--group", "age", "--out", tmp_path / "audit.csv"
+    )
+    assert code == 0 and "f, old" in out
+    assert set(pd.read_csv(tmp_path / "audit.csv")["group"]) == {"f, old", "f, young", "m, old", "m, young"}
+
+
+def test_labels_may_be_words_and_the_positive_one_is_asked_for(capsys, predictions, tmp_path):
+    table = pd.read_csv(predictions).replace(
+        {"label": {0: "calm", 1: "happy"}, "pred": {0: "calm", 1: "happy"}}
+    )
+    table.to_csv(tmp_path / "words.csv", index=False)
+    code, _, err = run(capsys, "audit", tmp_path / "words.csv", *AUDIT)
+    assert code == 2 and "--positive: name the label that counts as positive; there are calm, happy" in err
+    code, out, _ = run(capsys, "audit", tmp_path / "words.csv", *AUDIT, "--positive", "happy")
+    assert code == 0 and out == run(capsys, "audit", predictions, *AUDIT)[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["audit"], "Give either a file of predictions or --model"),
+        (["audit", "absent.csv", *AUDIT], "absent.csv does not exist"),
+        (["audit", "{csv}", *AUDIT[:-1], "gendr"], "--group: unknown name 'gendr'. Did you mean 'gender'?"),
+        (["audit", "{csv}", "--group", "gender"], "--y-true: unknown name 'y_true'"),
+        (["audit", "{csv}", *AUDIT, "--out", "table.txt"], "--out: unknown name '.txt'"),
+        (["audit", "{csv}", *AUDIT, "--statistic", "true_positve_rate"], "mean 'true_positive_rate'?"),
+        (["audit", "{csv}", *AUDIT, "--target", "label"], "--target: only with --model"),
+        (["audit", "{csv}", *AUDIT, "--confidence", "95"], "confidence: 95.0 is outside"),
+        (["train", "--data", "ilustrated"], "Did you mean 'illustrated'?"),
+        (["train", "--data", "no/such/folder"], "--data: no/such/folder does not exist"),
+        (["train", "--target", "smilng"], "Did you mean 'smiling'?"),
+        (["train", "--option", "correlaton=0.5"], "correlaton"),
+        (["train", "--option", "correlation"], "--option: expected NAME=VALUE"),
+        (["attribute", "--model", "absent.safetensors"], "absent.safetensors is missing"),
+        (["attribute", "--model", "absent", "--method", "saliencey"], "Did you mean 'saliency'?"),
+        (["attribute", "--model", "absent", "--out", "map.gif"], "--out: unknown name '.gif'"),
+        (["debias", "--model", "absent", "--split", "test"], "are both 'test'"),
+        (["report", "--model", "absent", "--out", "."], "--out: '.' is a folder"),
+    ],
+)  # fmt: skip
+def test_wrong_input_gives_one_message_no_traceback_and_no_file(
+    arguments, message, capsys, predictions, monkeypatch
+):
+    monkeypatch.chdir(predictions.parent)
+    code, _, err = run(capsys, *[argument.format(csv=predictions) for argument in arguments])
+    assert code == 2 and message in err and "Traceback" not in err
+    assert [path.name for path in predictions.parent.iterdir()] == ["predictions.csv"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["adit"], ["train", "--epochs", "0"], ["audit", "--nonsense"], ["debias"]]
+)
+def test_wrong_usage_is_code_2(arguments, capsys):
+    code, _, err = run(capsys, *arguments)
+    assert code == 2 and "Traceback" not in err and err
+
+
+def test_missing_values_are_counted_not_dropped(capsys, predictions):
+    table = pd.read_csv(predictions)
+    table.loc[3:7, "gender"] = np.nan
+    table.to_csv(predictions, index=False)
+    code, _, err = run(capsys, "audit", predictions, *AUDIT)
+    assert code == 2 and "column 'gender'" in err and "5 of 200" in err
+
+
+def test_a_file_that_is_no_table_is_named(capsys, tmp_path):
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "image.csv").write_bytes(b"\x89PNG\r\n\xff\xfe")
+    (tmp_path / "bad.parquet").write_bytes(b"PAR0")
+    for name in ("empty.csv", "image.csv", "bad.parquet"):
+        code, _, err = run(capsys, "audit", tmp_path / name)
+        assert code == 2 and name in err and "Traceback" not in err
+
+
+def test_interruption_is_130_and_a_fault_is_1_with_its_traceback(capsys, predictions, monkeypatch):
+    def raises(error):
+        def audit(*args, **kwargs):
+            raise error
+
+        return audit
+
+    monkeypatch.setattr(helpers, "audit", raises(KeyboardInterrupt()), raising=False)
+    code, _, err = run(capsys, "audit", predictions, *AUDIT)
+    assert code == 130 and "Interrupted." in err and "Traceback" not in err
+    monkeypatch.setattr(helpers, "audit", raises(ZeroDivisionError("x")), raising=False)
+    code, _, err = run(capsys, "audit", predictions, *AUDIT)
+    assert code == 1 and "Traceback" in err and "Unexpected error (ZeroDivisionError)" in err
+    monkeypatch.setattr(helpers, "audit", raises(ValueError("seen")), raising=False)
+    code, _, err = run(capsys, "--debug", "audit", predictions, *AUDIT)
+    assert code == 2 and "Traceback" in err and "Error: seen" in err
+
+
+def test_help_names_every_verb_and_brackets_are_kept(capsys):
+    code, out, _ = run(capsys, "--help")
+    assert code == 0 and all(verb in out for verb in ("train", "audit", "attribute", "debias", "report"))
+    for verb in ("train", "audit", "attribute", "debias", "report"):
+        code, out, _ = run(capsys, verb, "--help")
+        assert code == 0 and "--seed" in out and "--data" in out
+    assert "[all]" in run(capsys, "debias", "--help")[1]
+
+
+def test_as_a_process_with_its_exit_code_and_version():
+    ran = [sys.executable, "-m", "helpers"]
+    version = subprocess.run([*ran, "--version"], capture_output=True, text=True, timeout=60)
+    assert (version.returncode, version.stdout.strip()) == (0, helpers.__version__)
+    wrong = subprocess.run([*ran, "report"], capture_output=True, text=True, timeout=60)
+    assert wrong.returncode == 2 and "--model" in wrong.stderr
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A user's own table and pictures: 120 faces of 16 px, 40 people, bright ones are "happy"."""
+    folder = tmp_path_factory.mktemp("my photos")
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(120):
+        happy, group = i % 2, "ab"[i % 3 == 0]
+        pixels = rng.integers(0, 90, (16, 16, 3)) + 110 * happy
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+        rows.append(
+            {"path": f"{i}.png", "mood": "happy" if happy else "calm", "site": group, "identity": i // 3}
+        )
+    pd.DataFrame(rows).to_csv(folder / "faces.csv", index=False)
+    return folder
+
+
+def test_the_five_verbs_in_a_row_on_a_table_of_ones_own(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = [
+        "--data",
+        photos / "faces.csv",
+        "--target",
+        "mood",
+        "--protected",
+        "site",
+        "--image-size",
+        "16",
+        "--seed",
+        "5",
+    ]
+    code, out, err = run(
+        capsys, "train", *data, "--epochs", "1", "--batch-size", "16", "--out", "models/m.safetensors"
+    )
+    assert code == 0, err
+    assert "Saved models/m.safetensors" in out
+    model = models.load("models/m.safetensors")
+    assert model.info["loaded"]["seed"] == 5 and model.classes == ("calm", "happy")
+
+    # the seed of the training is remembered: another one would put training people into the test
+    code, out, err = run(capsys, "audit", "--model", "models/m.safetensors", "--n-boot", "20")
+    assert code == 0, err
+    test = helpers.load_faces(
+        "table",
+        root=photos / "faces.csv",
+        target="mood",
+        protected="site",
+        split="test",
+        image_size=16,
+        seed=5,
+    )
+    assert f"(n = {(test.group == 0).sum()})" in out
+
+    code, out, err = run(
+        capsys,
+        "attribute",
+        "--model",
+        "models/m",
+        "--method",
+        "saliency",
+        "--examples",
+        "2",
+        "--out",
+        "a.png",
+    )
+    assert code == 0, err
+    assert Image.open("a.png").width > 200
+
+    code, out, err = run(capsys, "debias", "--model", "models/m", "--method", "LEACE", "--out", "edited")
+    assert code == 0, err
+    assert out.startswith("| method | balanced accuracy | equalized odds |") and "| LEACE |" in out
+    assert pd.read_csv("edited/table.csv")["method"].tolist() == ["Vanilla", "LEACE"]
+    assert models.edits(models.load("edited/LEACE"))
+
+    code, out, err = run(
+        capsys,
+        "report",
+        "--model",
+        "edited/LEACE",
+        "--attribution",
+        "saliency",
+        "--debias",
+        "DFR",
+        "--out",
+        "r.html",
+    )
+    assert code == 0, err
+    page = (tmp_path / "r.html").read_text()
+    assert "Mood by site" in page and "DFR" in page
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"models", "a.png", "edited", "r.html"}
