@@ -19,7 +19,7 @@ from helpers.plots import bias, use
 from helpers.problem import load_problem
 
 RESULTS = Path(__file__).resolve().parent / "results"
-CORRELATIONS = (0.0, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95)
+CORRELATIONS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95)
 
 
 def measure(profile: str = "quick", seeds=(0,), correlations=CORRELATIONS) -> pd.DataFrame:

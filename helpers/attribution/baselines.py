@@ -35,9 +35,7 @@ def check_baseline(baseline: Baseline, images: Tensor) -> str | float | Tensor:
         return choose(baseline, NAMED, "baseline")
     if isinstance(baseline, (int, float)) and not isinstance(baseline, bool):
         if not 0 <= baseline <= 1:
-            raise ValueError(
-                f"baseline: {baseline}; expected a pixel value in [0, 1] or one of {', '.join(NAMED)}"
-            )
+            raise ValueError(f"baseline: {baseline}; expected a pixel value in [0, 1] or one of {', '.join(NAMED)}")
         return float(baseline)
     if isinstance(baseline, (Tensor, np.ndarray)):
         tensor = torch.as_tensor(baseline).detach()
@@ -46,10 +44,9 @@ def check_baseline(baseline: Baseline, images: Tensor) -> str | float | Tensor:
                 f"baseline: shape {tuple(tensor.shape)}; expected that of one image {tuple(images.shape[1:])} "
                 f"or of all of them {tuple(images.shape)}"
             )
-        return tensor.to(images).expand_as(images)
-    raise ValueError(
-        f"baseline: {baseline!r}; expected a number in [0, 1], a tensor or one of {', '.join(NAMED)}"
-    )
+        # a copy, because a tensor from a block of torch.inference_mode() cannot take part in autograd
+        return tensor.to(images, copy=True).expand_as(images)
+    raise ValueError(f"baseline: {baseline!r}; expected a number in [0, 1], a tensor or one of {', '.join(NAMED)}")
 
 
 def baseline_of(baseline: str | float | Tensor, images: Tensor, rows: slice = slice(None)) -> Tensor:

@@ -159,7 +159,8 @@ def occlusion(
     deterministic=True,
     passes="1 forward + 1 backward",
     per_channel=False,
-    definition="ReLU of Σ_k mean(∂f/∂A_k) A_k at `layer` (default: last layer with a spatial map), upsampled bilinearly",
+    definition="ReLU of Σ_k mean(∂f/∂A_k) A_k at `layer` (default: the last feature map), upsampled bilinearly; "
+    "coarse in small images: of 64 pixels a ResNet's last map has 2 × 2",
 )
 def grad_cam(
     model: Score,
@@ -204,6 +205,4 @@ def last_feature_layer(model: nn.Module, example: Tensor) -> str:
         output = outputs[name]
         if isinstance(output, Tensor) and output.ndim == 4 and output[0, 0].numel() > 1:
             return name
-    raise ValueError(
-        "layer: the model has no convolutional feature map for Grad-CAM; name a layer that has one"
-    )
+    raise ValueError("layer: the model has no convolutional feature map for Grad-CAM; name a layer that has one")

@@ -47,14 +47,14 @@ def evaluate(
     seed : breaks ties in the order of pixels, alike for every method
     device : where to compute; by default where the model is
     progress : show a progress bar
-    **options : of the metrics: `steps=50` (points of a curve), `baseline="black"` ("white", "mean", "blur", a pixel value
-        or a tensor), `activation="softmax"` (a curve of the target's probability; "logit" for its raw output)
+    **options : of the metrics: `steps=50` (points of a curve), `baseline="black"` ("white", "mean", "blur", a pixel
+        value or a tensor), `activation="softmax"` (a curve of the target's probability; "logit" for its raw output)
 
     Returns
     -------
     DataFrame, one row an image × metric: `image` (its number), `metric`, `value`, and `method` first if `attributions`
-    is a dict. `attrs["left_out"]` says which metrics "all" left out and why, `attrs["undefined"]` lists each NaN as a dict
-    of `method, image, metric, reason`.
+    is a dict. `attrs["left_out"]` says which metrics "all" left out and why, `attrs["undefined"]` lists each NaN as a
+    dict of `method, image, metric, reason`.
 
     Raises
     ------
@@ -74,8 +74,7 @@ def evaluate(
             if "baseline" in setting:
                 check_baseline(setting["baseline"], ready.images)
         maps = {
-            name: check_maps(values, ready.images, f"attributions {name}".strip())
-            for name, values in named.items()
+            name: check_maps(values, ready.images, f"attributions {name}".strip()) for name, values in named.items()
         }
         truth = None if masks is None else check_masks(masks, ready.images)
         work = [(name, metric) for name in maps for metric in chosen]
@@ -83,9 +82,7 @@ def evaluate(
             case = Case(model, ready.images, ready.target, maps[name], truth, ready.batch_size, seed)
             values, reasons = METRICS[metric].function(case, **settings[metric])
             tables.append(
-                pd.DataFrame(
-                    {"method": name, "image": np.arange(len(values)), "metric": metric, "value": values}
-                )
+                pd.DataFrame({"method": name, "image": np.arange(len(values)), "metric": metric, "value": values})
             )
             undefined += [
                 {"method": name, "image": image, "metric": metric, "reason": reason}
@@ -154,9 +151,7 @@ def interval(values: np.ndarray, confidence: float, seed: int, n_boot: int) -> t
 def choose_metrics(metrics: str | Sequence[str], masks: Any) -> tuple[list[str], dict[str, str]]:
     """The metrics to compute, and those that "all" leaves out with the reason."""
     if isinstance(metrics, str) and metrics == "all":
-        left_out = {
-            name: "needs masks" for name, entry in METRICS.items() if entry.needs_masks and masks is None
-        }
+        left_out = {name: "needs masks" for name, entry in METRICS.items() if entry.needs_masks and masks is None}
         return [name for name in METRICS if name not in left_out], left_out
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     chosen = list(dict.fromkeys(choose(name, METRICS, "metrics") for name in names))

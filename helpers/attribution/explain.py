@@ -74,9 +74,9 @@ def attribute(
     Raises
     ------
     ValueError : before any long work, for an unknown method, backend or option (with the nearest name), a backend
-        without the method (with those that have it), images of another rank, type or range, a target outside the classes,
-        a model that does not fit the images or has no gradient where one is needed, `channels=True` for a method with
-        one value a pixel (occlusion, Grad-CAM).
+        without the method (with those that have it), images of another rank, type or range, a target outside the
+        classes, a model that does not fit the images or has no gradient where one is needed, `channels=True` for a
+        method with one value a pixel (occlusion, Grad-CAM).
 
     References
     ----------
@@ -86,9 +86,7 @@ def attribute(
     chosen = find_method(method, backend)
     options = check_options(chosen, options)
     if channels and not chosen.per_channel:
-        raise ValueError(
-            f"channels: {chosen.name} has one value a pixel, not one a channel; leave channels=False"
-        )
+        raise ValueError(f"channels: {chosen.name} has one value a pixel, not one a channel; leave channels=False")
     check_model(model)
     images = check_images(images)
     check_values(options, images)
@@ -149,17 +147,13 @@ def check_values(options: dict[str, Any], images: Tensor) -> None:
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least[name]:
             raise ValueError(f"{name}: {value!r}; expected a whole number of at least {least[name]}")
     if "noise" in options and not options["noise"] >= 0:
-        raise ValueError(
-            f"noise: {options['noise']!r}; expected a standard deviation in pixel values, at least 0"
-        )
+        raise ValueError(f"noise: {options['noise']!r}; expected a standard deviation in pixel values, at least 0")
     if "patch" in options:
         side = min(images.shape[2:])
         if options["patch"] > side:
             raise ValueError(f"patch: {options['patch']} pixels, but the images' shorter side has {side}")
         if options["stride"] > options["patch"]:
-            raise ValueError(
-                f"stride: {options['stride']} is above patch={options['patch']}: pixels would be left out"
-            )
+            raise ValueError(f"stride: {options['stride']} is above patch={options['patch']}: pixels would be left out")
     if "quadrature" in options:
         choose(options["quadrature"], captum.QUADRATURES, "quadrature")
 
@@ -169,7 +163,5 @@ def check_fit(chosen: Method, score: Score, images: Tensor) -> int:
     with torch.enable_grad():
         output = first_scores(score, images[:1].clone().requires_grad_(chosen.needs_gradient))
     if chosen.needs_gradient and not output.requires_grad:
-        raise ValueError(
-            f"model: no gradient reaches the image, and {chosen.name} needs it; use method='occlusion'"
-        )
+        raise ValueError(f"model: no gradient reaches the image, and {chosen.name} needs it; use method='occlusion'")
     return output.shape[1]

@@ -23,9 +23,7 @@ ACTIVATIONS = ("softmax", "logit")
     needs_masks=False,
     definition="area under the score as the most relevant pixels are replaced by the baseline (Petsiuk et al. 2018)",
 )
-def deletion(
-    case: Case, *, steps: int = 50, baseline: Baseline = "black", activation: str = "softmax"
-) -> Values:
+def deletion(case: Case, *, steps: int = 50, baseline: Baseline = "black", activation: str = "softmax") -> Values:
     """Mean height of the deletion curve, by the trapezoid rule: ∫ f_c(x with its top share s removed) ds."""
     return area(path_scores(case, True, steps, baseline, activation)), undefined(case)
 
@@ -36,9 +34,7 @@ def deletion(
     needs_masks=False,
     definition="area under the score as the most relevant pixels are put on the baseline (Petsiuk et al. 2018)",
 )
-def insertion(
-    case: Case, *, steps: int = 50, baseline: Baseline = "black", activation: str = "softmax"
-) -> Values:
+def insertion(case: Case, *, steps: int = 50, baseline: Baseline = "black", activation: str = "softmax") -> Values:
     """Mean height of the insertion curve, by the trapezoid rule: ∫ f_c(baseline with its top share s inserted) ds."""
     return area(path_scores(case, False, steps, baseline, activation)), undefined(case)
 
@@ -112,7 +108,7 @@ def curve(
     device: str | torch.device | None = None,
     **options: Any,
 ) -> np.ndarray:
-    """The curve whose area `evaluate` reports: the target's score as pixels are deleted or inserted, most relevant first.
+    """The curve whose area `evaluate` reports: the score as pixels are deleted or inserted, most relevant first.
 
     Parameters
     ----------

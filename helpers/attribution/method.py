@@ -1,7 +1,7 @@
 """The contract of an attribution method, and the table of those that exist.
 
 A method is a function `(model, images, target, work, *, option=default, …) -> Tensor` on one batch:
-`images` (n, C, H, W) floats in [0, 1] on the model's device, `target` int64 (n,), `model(images)` the scores (n, classes).
+`images` (n, C, H, W) floats in [0, 1] on the model's device, `target` int64 (n,), `model(images)` scores (n, classes).
 It returns (n, C, H, W), or (n, H, W) if it gives one value a pixel (`per_channel=False`).
 Its keyword-only arguments are its options, and their defaults are stated there and nowhere else.
 """

@@ -70,7 +70,7 @@ def metric(
 
 
 def metrics() -> pd.DataFrame:
-    """Every metric: `name, better` ("lower" or "higher"), `needs_masks` (bool), `options` with defaults, `definition`."""
+    """Every metric: `name, better` ("lower" or "higher"), `needs_masks` (bool), `options` (defaults), `definition`."""
     return pd.DataFrame(
         {
             "name": entry.name,
@@ -89,8 +89,7 @@ def check_metric_options(chosen: Sequence[str], options: Mapping[str, Any]) -> d
     if options and not accepted:
         raise ValueError(f"options: {', '.join(map(repr, options))} given, but {', '.join(chosen)} take none")
     given = {
-        choose(name, sorted(accepted), f"options of {', '.join(chosen)}"): value
-        for name, value in options.items()
+        choose(name, sorted(accepted), f"options of {', '.join(chosen)}"): value for name, value in options.items()
     }
     return {
         metric: {name: given.get(name, default) for name, default in METRICS[metric].defaults.items()}

@@ -31,9 +31,7 @@ class Score(nn.Module):
         output = self.model(images)
         if not isinstance(output, Tensor) or output.ndim not in (1, 2) or len(output) != len(images):
             came = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise ValueError(
-                f"model: its output is {came} for {len(images)} images; accepted: logits (N, classes)"
-            )
+            raise ValueError(f"model: its output is {came} for {len(images)} images; accepted: logits (N, classes)")
         output = output.reshape(len(images), -1)
         if output.shape[1] > 1:
             return output.softmax(1) if self.activation == "softmax" else output
@@ -47,7 +45,7 @@ def borrowed(model: nn.Module, device: str | torch.device | None = None) -> Iter
     """Inside the block the model is in evaluation mode, frozen, `channels_last` and on `device`; then all is put back.
 
     Training flags, `requires_grad`, hooks, the place of every parameter and buffer: restored even after an error.
-    Freezing halves the cost of a gradient with respect to the image, since no weight gradient is computed.
+    Frozen, because a gradient with respect to the image needs none with respect to the weights.
     """
     modules, parameters = list(model.modules()), list(model.parameters())
     buffers = [(module, key, value) for module in modules for key, value in module._buffers.items()]
@@ -115,7 +113,9 @@ def first_scores(score: Score, images: Tensor) -> Tensor:
         return score(images[:1])
     except (RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"images: the model cannot take images of shape {tuple(images.shape[1:])}: {reason}") from error
+        raise ValueError(
+            f"images: the model cannot take images of shape {tuple(images.shape[1:])}: {reason}"
+        ) from error
 
 
 def resolve_target(
@@ -138,14 +138,13 @@ def resolve_target(
         raise ValueError(f"target: shape {tuple(codes.shape)}; expected one class code, or ({len(images)},)")
     outside = codes.reshape(-1)[((codes < 0) | (codes >= classes)).reshape(-1)]
     if len(outside):
-        raise ValueError(
-            f"target: class {outside[0].item()} is outside the model's classes 0 to {classes - 1}"
-        )
-    return codes.to(images.device, torch.int64).expand(len(images)).contiguous()
+        raise ValueError(f"target: class {outside[0].item()} is outside the model's classes 0 to {classes - 1}")
+    # a copy, because codes that come from a block of torch.inference_mode() cannot take part in autograd
+    return codes.to(images.device, torch.int64).expand(len(images)).clone()
 
 
 def channels_last(images: Tensor) -> Tensor:
-    """The same images, stored pixel by pixel: convolutions on 2 CPU cores take two thirds of the time."""
+    """The same images stored pixel by pixel, as the weights are inside `borrowed`, so that no layer has to convert."""
     return images.contiguous(memory_format=torch.channels_last)
 
 

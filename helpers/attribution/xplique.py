@@ -100,9 +100,7 @@ def saliency(model: Any, images: Tensor, target: Tensor, work: Work, *, absolute
     explainer = Saliency(model, batch_size=work.batch_size, reducer=None)
     if absolute:
         return tensor(explainer.explain(rows(images), one_hot(target, work.classes)))
-    return tensor(
-        explainer.batch_gradient(model, rows(images), one_hot(target, work.classes), work.batch_size)
-    )
+    return tensor(explainer.batch_gradient(model, rows(images), one_hot(target, work.classes), work.batch_size))
 
 
 @method(
@@ -154,7 +152,7 @@ def integrated_gradients(
     needs_gradient=True,
     deterministic=False,
     passes="samples × (1 forward + 1 backward)",
-    definition="mean of ∂f/∂x over x + noise; absolute: its modulus; squared: mean of the squares (Xplique's SquareGrad)",
+    definition="mean of ∂f/∂x over x + noise; absolute: its modulus; squared: mean of squares (Xplique's SquareGrad)",
 )
 def smoothgrad(
     model: Any,

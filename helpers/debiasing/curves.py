@@ -70,15 +70,19 @@ def spread(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Objective:
-    """Balanced accuracy of all images minus `weight` times the equalized-odds gap, for one threshold a group."""
+    """(2 balanced accuracy - 1) (1 - equalized-odds gap)^weight, for one threshold a group.
+
+    A product, because a difference of the two would put a constant prediction (0.5 and no gap) above every useful
+    model whose gap cannot be closed; here a constant scores 0.
+    """
 
     curves: tuple[Curve, ...]
-    weight: float = 1.0
+    weight: float = 3.0
 
     def __call__(self, chosen: np.ndarray) -> np.ndarray:
         """Objective (S,) of S candidate choices `chosen`, int64 (S, G): indices into each group's thresholds."""
         balanced_accuracy, gap = self.parts(chosen)
-        return balanced_accuracy - self.weight * gap
+        return (2 * balanced_accuracy - 1) * (1 - gap) ** self.weight
 
     def parts(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Balanced accuracy and equalized-odds gap, float64 (S,) each."""

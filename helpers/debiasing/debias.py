@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -57,8 +58,9 @@ def debias(
     A quarter of `dataloader`, taken from every group x class cell in proportion, is held out; the methods fit on the
     rest, from features captured in one pass that all of them share. The held-out part serves to choose among
     them ("pareto-front", "best") and, without `test_dataloader`, to report; the test data never takes part in
-    a choice. A held-out part that lacks a cell is judged without it, with a warning; if it lacks a whole group
-    or class, all rows serve for fitting and for choosing, with a warning that such numbers flatter.
+    a choice. A cell of one image stays with the rows to fit on, and the held-out part is judged without it, with a
+    warning; if some class then has fewer than two groups there, so that its gap is undefined, all rows serve
+    for fitting and for choosing, with a warning that such numbers flatter.
 
     Parameters
     ----------
@@ -164,14 +166,14 @@ class Judge:
 
     def __call__(self, result: CorrectionResult, changed: tuple) -> CorrectionResult:
         model = result.model
-        logits = logits_of(model, changed, self.batch, self.probe, self.data)
+        logits = self.logits(result, changed, self.batch, self.data)
         held = self.audit(self.batch, logits, self.held_rows)
         one_class = len(np.unique(hard(logits[self.held_rows]))) < 2
         if one_class:
             self.constant.add(result.method)
         shown, degenerate = held, one_class
         if self.test_data is not None:
-            logits = logits_of(model, changed, self.test, self.probe, self.test_data)
+            logits = self.logits(result, changed, self.test, self.test_data)
             shown = self.audit(self.test, logits, np.arange(len(self.test)))
             degenerate = one_class or len(np.unique(hard(logits))) < 2
         return replace(
@@ -184,6 +186,12 @@ class Judge:
             needs_group=bool(getattr(model, "needs_group", False)),
             degenerate=degenerate,
         )
+
+    def logits(self, result: CorrectionResult, changed: tuple, batch: Batch, data) -> np.ndarray:
+        """Logits for all rows; those of the model as it was are known already."""
+        if result.method == VANILLA:
+            return batch.logits.numpy()
+        return logits_of(result.model, changed, batch, self.probe, data)
 
     def audit(self, batch: Batch, logits: np.ndarray, rows: np.ndarray) -> Audit:
         """Audit of some rows of a batch."""
@@ -203,19 +211,30 @@ class Judge:
 def metrics_of(audited: Audit) -> dict[str, float]:
     """All statistics over all images, all gaps by their names, and the spread of each statistic as `…_gap`.
 
-    With more than two classes these are the audit's own summaries: macro averages, and for named gaps the largest.
+    With more than two classes these are the audit's own summaries: macro averages, and for named gaps the largest;
+    what has a value for each class and no summary (the selection rate) is in the audit only.
     """
-    overall = {name: audited.value(name) for name in audited.overall["statistic"].unique()}
-    gaps = {name: audited.gap(name) for name in audited.gaps["statistic"].unique()}
+    overall = {name: audited.value(name) for name in summarised(audited.overall)}
+    gaps = {name: audited.gap(name) for name in summarised(audited.gaps)}
     return overall | {f"{name}_gap" if name in overall else name: value for name, value in gaps.items()}
 
 
-def selected(results: Results, return_type: str, names: tuple[str, ...], constant: set[str]) -> Results | CorrectionResult:
+def summarised(table: pd.DataFrame) -> list[str]:
+    """Names of the statistics in an audit's table that have one value for all classes together."""
+    rows = table[table["class"].isin(["all", "macro"])] if "class" in table else table
+    return list(dict.fromkeys(rows["statistic"]))
+
+
+def selected(
+    results: Results, return_type: str, names: tuple[str, ...], constant: set[str]
+) -> Results | CorrectionResult:
     """All results, the front, or the best, by the metrics on the held-out part."""
     if return_type == "all":
         return results
     able = [key for key, result in results.items() if result.error is None and key not in constant]
-    values = np.array([[results[key].validation[name] for name in names] for key in able]).reshape(len(able), len(names))
+    values = np.array([[results[key].validation[name] for name in names] for key in able]).reshape(
+        len(able), len(names)
+    )
     if return_type == "pareto-front":
         front = select.pareto_front(values, names)
         if not front.any():
@@ -350,20 +369,23 @@ def split(batch: Batch, seed: int, names: tuple[str, ...] | None) -> tuple[np.nd
     """Rows to fit on and rows held out; see `debias` for what happens if the latter lack a cell."""
     cell = batch.group * batch.classes + batch.y
     rest, held = stratified(cell, HELD_OUT, np.random.default_rng(seed))
-    for codes, word in ((batch.group, "group"), (batch.y, "class")):
-        if lacking := sorted(set(codes.tolist()) - set(codes[held].tolist())):
-            warnings.warn(
-                f"dataloader: too few images of {word} {lacking} to hold any out, so all rows serve for fitting and "
-                "for choosing; the choice and numbers without test data are too kind",
-                UserWarning,
-                stacklevel=3,
-            )
-            return np.arange(len(cell)), np.arange(len(cell))
-    if lacking := sorted(set(cell.tolist()) - set(cell[held].tolist())):
-        told = [f"group {names[c // batch.classes] if names else c // batch.classes} with class {c % batch.classes}" for c in lacking]
+    lacking = sorted(set(cell.tolist()) - set(cell[held].tolist()))
+    if not lacking:
+        return rest, held
+    told = ", ".join(
+        f"group {names[c // batch.classes] if names else c // batch.classes} with class {c % batch.classes}"
+        for c in lacking
+    )
+    groups_of_class = np.bincount(np.unique(cell[held]) % batch.classes, minlength=batch.classes)
+    if (groups_of_class[np.unique(batch.y)] < 2).any():
         warnings.warn(
-            f"dataloader: a single image of {', '.join(told)}; the held-out part is judged without it",
+            f"dataloader: a single image of {told}; without it no gap is defined, so all rows serve for fitting "
+            "and for choosing: the choice, and numbers without test data, are too kind",
             UserWarning,
             stacklevel=3,
         )
+        return np.arange(len(cell)), np.arange(len(cell))
+    warnings.warn(
+        f"dataloader: a single image of {told}; the held-out part is judged without it", UserWarning, stacklevel=3
+    )
     return rest, held

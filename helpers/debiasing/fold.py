@@ -42,14 +42,19 @@ def fold(model: nn.Module, example: Tensor | None = None) -> nn.Module:
     folded = copy.deepcopy(model)
     for name in ("fold", "folds_into"):
         folded.__dict__.pop(name, None)
-    places = [n for n, m in folded.named_modules() if isinstance(m, Edited) and isinstance(m.edit, AFFINE) and m.edit.enabled]
-    if not places:
+    if not affine_places(folded):
         raise ValueError("model: no affine edit that is switched on, so there is nothing to fold")
-    for place in reversed(places):  # the inner one of two edits at a layer has the longer name
-        merge(folded, place, follower(folded, place, into, example))
+    while places := affine_places(folded):  # of two edits at a layer the outer one comes first, and leaves the inner
+        merge(folded, places[0], follower(folded, places[0], into, example))
     if example is not None:
         check_equal(model, folded, example)
     return folded
+
+
+def affine_places(model: nn.Module) -> list[str]:
+    """Names of the layers with an affine edit that is switched on, outer ones first."""
+    edited = [(name, module.edit) for name, module in model.named_modules() if isinstance(module, Edited)]
+    return [name for name, edit in edited if isinstance(edit, AFFINE) and edit.enabled]
 
 
 def follower(model: nn.Module, place: str, into: dict[str, str], example: Tensor | None) -> nn.Linear:
@@ -67,7 +72,9 @@ def follower(model: nn.Module, place: str, into: dict[str, str], example: Tensor
         if isinstance(layer, nn.Linear):
             return layer
         if not isinstance(layer, PASSED_THROUGH):
-            raise ValueError(f"model: {name!r} ({type(layer).__name__}) follows the edit at {place!r}; only a Linear can take it in")
+            raise ValueError(
+                f"model: {name!r} ({type(layer).__name__}) follows the edit at {place!r}; only a Linear can take it in"
+            )
     raise ValueError(f"model: no Linear follows the edit at {place!r}")
 
 
@@ -85,7 +92,9 @@ def merge(model: nn.Module, place: str, linear: nn.Linear) -> None:
     elif edit.features == weight.shape[1]:
         weight, bias = weight @ matrix, weight @ shift + bias
     else:
-        raise ValueError(f"model: the edit at {place!r} has {edit.features} features, the Linear takes {weight.shape[1]}")
+        raise ValueError(
+            f"model: the edit at {place!r} has {edit.features} features, the Linear takes {weight.shape[1]}"
+        )
     linear.weight.copy_(weight)
     if linear.bias is None:
         linear.bias = nn.Parameter(torch.zeros_like(linear.weight[:, 0]))

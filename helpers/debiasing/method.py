@@ -149,7 +149,9 @@ def collect(model: nn.Module, data, example: Tensor, *, seed: int = 0, device=No
         name = names[layer] if layer in names else layers.find(model, layer, example)
         if name not in kept:
             again = layers.features(model, data, name, device=device)
-            if not np.array_equal(again.y, y) or not torch.allclose(torch.as_tensor(again.logits).cpu(), logits, atol=1e-3):
+            if not np.array_equal(again.y, y) or not torch.allclose(
+                torch.as_tensor(again.logits).cpu(), logits, atol=1e-3
+            ):
                 raise ValueError(
                     f"layer: a further pass for {name!r} gave the images in another order; "
                     "give a dataloader without shuffling and random augmentation"

@@ -59,11 +59,13 @@ def replays(model: nn.Module, changed: tuple, batch: Batch, probe: Probe) -> boo
         return False
     with torch.inference_mode():
         full = call(model, probe.images.to(device), probe.group.to(device)).float().cpu()
-    return short.shape == full.shape and torch.allclose(short, full, rtol=1e-3, atol=1e-3 * max(1.0, full.abs().max().item()))
+    return short.shape == full.shape and torch.allclose(
+        short, full, rtol=1e-3, atol=1e-3 * max(1.0, full.abs().max().item())
+    )
 
 
 def logits_of(model: nn.Module, changed: tuple, batch: Batch, probe: Probe, data) -> np.ndarray:
-    """Logits of `model` for every row of `batch`, float32 (N, K): from features where that is exact, else by running it.
+    """Logits of `model` for every row of `batch`, float32 (N, K): from features where that is exact, else by a run.
 
     Raises
     ------

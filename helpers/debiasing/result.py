@@ -176,6 +176,8 @@ def readable(results: Mapping[str, CorrectionResult]) -> pd.DataFrame:
     shown["seconds"] = frame["seconds"].map("{:.2f}".format)
     shown["remarks"] = [
         "; ".join(filter(None, [error, "needs the group" * needs, "predicts one class" * one, results[key].note]))
-        for key, error, needs, one in zip(results, frame["error"], frame["needs_group"], frame["degenerate"], strict=True)
+        for key, error, needs, one in zip(
+            results, frame["error"], frame["needs_group"], frame["degenerate"], strict=True
+        )
     ]
     return shown

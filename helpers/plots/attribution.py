@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -57,13 +58,17 @@ def panel(
     for name, values in maps.items():
         _check_shape(values, pictures.shape[:3], f"attributions {name!r}")
     _check_titles(titles, len(pictures))
+    count = len(pictures)
     figure, grid = plt.subplots(
-        len(pictures),
+        count + 1,  # the last row holds the colour bars, so that faces and maps keep one size
         1 + len(maps),
-        figsize=(CELL * (1 + len(maps)) + (0.9 if titles is not None else 0.1), CELL * len(pictures) + 0.8),
+        figsize=(CELL * (1 + len(maps)) + (0.9 if titles is not None else 0.1), CELL * count + 0.9),
+        height_ratios=[*[1] * count, 0.06],
         squeeze=False,
         layout="constrained",
     )
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)
+    grid[-1, 0].axis("off")
     for row, picture in enumerate(pictures):
         _bare(grid[row, 0]).imshow(picture)
         if titles is not None:
@@ -73,11 +78,11 @@ def panel(
         ends = [_end(values) if scale == "method" else _end(one) for one in values]
         for row, (one, end) in enumerate(zip(values, ends, strict=True)):
             _map(_bare(grid[row, column]), one, end, pictures[row] if overlay else None)
-        grid[0, column].set_title(name, fontsize=10, loc="center")
-        _bar(figure, grid[:, column], ends[0] if scale == "method" else 1.0, column == 1, scale)
+        grid[0, column].set_title(_words(name), fontsize=10, loc="center")
+        _bar(figure, grid[-1, column], ends[0] if scale == "method" else 1.0, scale)
     return alt(
         figure,
-        f"{len(pictures)} faces in rows; beside each, its attribution maps by {', '.join(maps)}. "
+        f"{count} faces in rows; beside each, its attribution maps by {', '.join(maps)}. "
         "Red pixels speak for the class, blue ones against it.",
     )
 
@@ -88,7 +93,7 @@ def scores(table: pd.DataFrame, *, chance: str | None = None, better: Mapping[st
     Parameters
     ----------
     table : columns `method, metric, mean, low, high`, as `helpers.attribution.summary` returns them
-    chance : the method that stands for chance, drawn as a dashed line instead of a point
+    chance : the method that stands for chance, drawn as a dashed line with a grey band for its interval
     better : metric -> "lower" or "higher", written under the plot; by default of the metrics known by name
 
     Returns
@@ -122,15 +127,15 @@ def scores(table: pd.DataFrame, *, chance: str | None = None, better: Mapping[st
             if name in part.index:
                 _point(axes, part.loc[name], len(shown) - 1 - place, PALETTE[place % len(PALETTE)])
         if chance in part.index:
+            if np.isfinite(part.loc[chance, "low"]):
+                axes.axvspan(part.loc[chance, "low"], part.loc[chance, "high"], color="0.35", alpha=0.15, linewidth=0)
             axes.axvline(part.loc[chance, "mean"], color="0.35", linestyle="--", linewidth=1.2)
-        axes.set(title=str(metric).replace("_", " "), ylim=(-0.6, len(shown) - 0.4))
+        axes.set(title=_words(metric), ylim=(-0.6, len(shown) - 0.4))
         axes.set_xlabel(f"score ({better.get(metric, 'higher')} is better)", fontsize=9)
-        axes.set_yticks(range(len(shown)), [str(name) for name in reversed(shown)])
+        axes.set_yticks(range(len(shown)), [_words(name) for name in reversed(shown)])
         axes.grid(axis="y", visible=False)
     note = "; the dashed line is chance" if chance is not None else ""
-    said = "; ".join(
-        f"{row.metric} {row.method} {row.mean:.2f}" for row in table.itertuples() if np.isfinite(row.mean)
-    )
+    said = "; ".join(f"{row.metric} {row.method} {row.mean:.2f}" for row in table.itertuples() if np.isfinite(row.mean))
     return alt(figure, f"Mean score of each method with its interval{note}: {said}.")
 
 
@@ -201,15 +206,13 @@ def _map(axes: Axes, values: np.ndarray, end: float, face: np.ndarray | None) ->
     axes.imshow(values, cmap=DIVERGING, vmin=-end, vmax=end, alpha=0.85 * strength**0.7)
 
 
-def _bar(figure: Figure, column: np.ndarray, end: float, first: bool, scale: str) -> None:
+def _bar(figure: Figure, axes: Axes, end: float, scale: str) -> None:
     """The scale of one column, under it."""
-    bar = figure.colorbar(_colours(end), ax=list(column), orientation="horizontal", pad=0.02, aspect=12, fraction=0.06)
+    bar = figure.colorbar(_colours(end), cax=axes, orientation="horizontal")
     bar.set_ticks([-end, 0, end], labels=[f"{-end:.2g}".replace("-", "−"), "0", f"{end:.2g}"])
     bar.ax.tick_params(labelsize=7, length=2)
     bar.outline.set_visible(False)
-    if first:
-        unit = "relevance" if scale == "method" else "relevance / its 99th percentile"
-        bar.set_label(unit, fontsize=8, loc="left")
+    bar.set_label("relevance" if scale == "method" else "share of the\n99th percentile", fontsize=8)
 
 
 def _point(axes: Axes, row: pd.Series, height: float, colour: str) -> None:
@@ -219,12 +222,17 @@ def _point(axes: Axes, row: pd.Series, height: float, colour: str) -> None:
     axes.plot(row["mean"], height, "o", color=colour, markersize=6)
 
 
+def _words(name: str) -> str:
+    """A name as it stands in a figure: `integrated_gradients` in two words, on two lines if they are long."""
+    return textwrap.fill(str(name).replace("_", " "), 16, break_long_words=False)
+
+
 def _colours(end: float) -> plt.cm.ScalarMappable:
     return plt.cm.ScalarMappable(Normalize(-end, end), DIVERGING)
 
 
 def _end(values: np.ndarray) -> float:
-    """Where a symmetric scale ends: the 99th percentile of |values|, their maximum if that is 0, 1 for a map of zeros."""
+    """Where a symmetric scale ends: the 99th percentile of |values|; if that is 0 their maximum, or 1."""
     sizes = np.abs(values[np.isfinite(values)])
     if not sizes.size:
         return 1.0

@@ -23,7 +23,9 @@ def usable(frame: pd.DataFrame) -> pd.DataFrame:
     ------
     ValueError : a column is missing, or no row has numbers.
     """
-    missing = {"method", "degenerate", *(f"{name}{end}" for name in (X, Y) for end in ("", "_low", "_high"))} - set(frame)
+    missing = {"method", "degenerate", *(f"{name}{end}" for name in (X, Y) for end in ("", "_low", "_high"))} - set(
+        frame
+    )
     if missing:
         raise ValueError(f"frame: lacks {', '.join(sorted(missing))}; give what helpers.debiasing.to_frame returns")
     rows = frame.dropna(subset=[X, Y]).reset_index(drop=True)
@@ -62,7 +64,10 @@ def pareto(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax = ax or plt.subplots(figsize=(7.5, 5), layout="constrained")[1]
     front = pareto_front(rows[[X, Y]].to_numpy(), (X, Y)) & ~rows["degenerate"].to_numpy(bool)
     joined = rows[front].sort_values(X)
-    ax.plot(joined[X], joined[Y], color=PALETTE[2], linewidth=1.5, linestyle="--", zorder=1, label="Pareto front")
+    ax.plot(
+        joined[X], joined[Y], color=PALETTE[2], linewidth=1.5, linestyle="--", zorder=1, label="Pareto front",
+        marker="o", markersize=14, markerfacecolor="none",  # rings, so that a front of one point is seen too
+    )  # fmt: skip
     for row in rows.itertuples():
         ax.errorbar(
             getattr(row, X), getattr(row, Y), xerr=whiskers(row, X), yerr=whiskers(row, Y), color=colour(row),
@@ -74,7 +79,10 @@ def pareto(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set(xlabel=TITLES[X], ylabel=TITLES[Y], title="What each method gains and what it costs")
     ax.legend(loc="best", frameon=True)
     told = "; ".join(f"{r.method} {getattr(r, X):.2f} and {getattr(r, Y):.2f}" for r in rows.itertuples())
-    return alt(ax, f"Balanced accuracy and equalized-odds gap of each model: {told}. On the front: {', '.join(joined['method'])}.")
+    return alt(
+        ax,
+        f"Balanced accuracy and equalized-odds gap of each model: {told}. On the front: {', '.join(joined['method'])}.",
+    )
 
 
 def label_points(ax: Axes, rows: pd.DataFrame) -> None:
@@ -83,7 +91,9 @@ def label_points(ax: Axes, rows: pd.DataFrame) -> None:
     written = []
     for row in rows.sort_values(Y, ascending=False).itertuples():
         text = row.method + (" (one class)" if row.degenerate else "")
-        note = ax.annotate(text, (getattr(row, X), getattr(row, Y)), (7, 6), textcoords="offset points", fontsize=9, zorder=3)
+        note = ax.annotate(
+            text, (getattr(row, X), getattr(row, Y)), (7, 6), textcoords="offset points", fontsize=9, zorder=3
+        )
         for offset in ((7, 6), (7, -14), (-7, 6), (-7, -14), (7, 18), (7, -26), (-7, 18), (-7, -26)):
             note.set_position(offset)
             note.set_horizontalalignment("left" if offset[0] > 0 else "right")

@@ -38,9 +38,7 @@ def test_curves_equal_the_textbook_loop(cnn, images, kind, steps, activation):
                 score = cnn(start.reshape(1, 3, 16, 16))[0]
             score = score.softmax(0) if activation == "softmax" else score
             assert found[i, step] == pytest.approx(score[target[i]].item(), abs=1e-5)
-    frame = evaluate(
-        cnn, images, maps, target, kind, steps=steps, activation=activation, baseline=0.25, batch_size=100
-    )
+    frame = evaluate(cnn, images, maps, target, kind, steps=steps, activation=activation, baseline=0.25, batch_size=100)
     assert values(frame, kind) == pytest.approx(np.trapezoid(found, dx=1 / steps, axis=1), abs=1e-5)
 
 

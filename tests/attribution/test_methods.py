@@ -33,12 +33,17 @@ def test_gradient_input_of_a_linear_model_is_weight_times_pixel(linear, weight, 
 @pytest.mark.parametrize("quadrature", ["gausslegendre", "trapezoid"])
 def test_integrated_gradients_of_a_linear_model_are_exact_at_two_steps(linear, weight, images, baseline, quadrature):
     generator = torch.Generator().manual_seed(3)
-    given = {"tensor": torch.rand(3, 16, 16, generator=generator), "tensors": torch.rand(images.shape, generator=generator)}
+    given = {
+        "tensor": torch.rand(3, 16, 16, generator=generator),
+        "tensors": torch.rand(images.shape, generator=generator),
+    }
     baseline = given.get(baseline, baseline)
-    start = {**NAMED, 0.3: lambda x: torch.full_like(x, 0.3)}[baseline](images) if not torch.is_tensor(baseline) else baseline
-    maps = attribute(
-        linear, images, 1, channels=True, steps=2, baseline=baseline, quadrature=quadrature, batch_size=2
+    start = (
+        {**NAMED, 0.3: lambda x: torch.full_like(x, 0.3)}[baseline](images)
+        if not torch.is_tensor(baseline)
+        else baseline
     )
+    maps = attribute(linear, images, 1, channels=True, steps=2, baseline=baseline, quadrature=quadrature, batch_size=2)
     assert_close(maps, (images - start) * weight[1])
 
 
@@ -120,7 +125,9 @@ def test_grad_cam_is_the_textbook_sum(cnn, images):
 
 def test_grad_cam_finds_a_planted_patch():
     """A detector of bright red feeds the class, a detector of green speaks against it."""
-    model = nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
+    model = nn.Sequential(
+        nn.Conv2d(3, 2, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)
+    )
     with torch.no_grad():
         model[0].weight.zero_()
         model[0].bias.fill_(-0.5)
@@ -184,7 +191,9 @@ def test_images_are_explained_one_by_one_whatever_the_batch(cnn, images, name):
     whole = attribute(cnn, images, target, name, **options)
     assert whole.shape == (3, 16, 16) and whole.dtype == torch.float32 and whole.abs().sum() > 0
     for batch_size in (1, 2, 7):
-        assert_close(attribute(cnn, images, target, name, batch_size=batch_size, **options), whole, rtol=1e-4, atol=1e-6)
+        assert_close(
+            attribute(cnn, images, target, name, batch_size=batch_size, **options), whole, rtol=1e-4, atol=1e-6
+        )
     for i in range(3):
         alone = attribute(cnn, images[i : i + 1], int(target[i]), name, **options)
         assert_close(alone[0], whole[i], rtol=1e-4, atol=1e-6)
@@ -204,7 +213,12 @@ def test_it_works_where_gradients_are_switched_off(cnn, images):
     with torch.no_grad():
         assert_close(attribute(cnn, images, 1, "saliency"), expected)
     with torch.inference_mode():
-        assert_close(attribute(cnn, images.clone(), 1, "saliency"), expected)
+        pixels, codes, black = images.clone(), torch.ones(3, dtype=torch.int64), torch.zeros(3, 16, 16)
+        assert_close(attribute(cnn, pixels, codes, "saliency"), expected)
+        attribute(cnn, pixels, codes, steps=2, baseline=black)
+    assert_close(attribute(cnn, pixels, codes, "saliency"), expected)
+    attribute(cnn, pixels, codes, steps=2, baseline=black)
+    attribute(cnn, pixels, codes, "occlusion", baseline=black)
 
 
 def test_the_table_of_methods_tells_the_truth(cnn, images):
@@ -214,7 +228,8 @@ def test_the_table_of_methods_tells_the_truth(cnn, images):
     for row in table[table.backend == "captum"].itertuples():
         options = QUICK.get(row.name, {})
         repeatable = torch.equal(
-            attribute(cnn, images, 0, row.name, seed=1, **options), attribute(cnn, images, 0, row.name, seed=2, **options)
+            attribute(cnn, images, 0, row.name, seed=1, **options),
+            attribute(cnn, images, 0, row.name, seed=2, **options),
         )
         assert repeatable == row.deterministic
         blind = Blind(cnn)

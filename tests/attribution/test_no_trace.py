@@ -21,11 +21,12 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 def trace(model):
     """All that a call could change, in comparable form."""
     modules = [
-        (name, module.training, [list(getattr(module, hooks)) for hooks in HOOKS]) for name, module in model.named_modules()
+        (name, module.training, [list(getattr(module, hooks)) for hooks in HOOKS])
+        for name, module in model.named_modules()
     ]
     tensors = [(t.data_ptr(), t.requires_grad, t.grad, t.stride(), t.device) for t in model.parameters()]
     buffers = [(name, id(b), b.clone().tolist()) for name, b in model.named_buffers()]
-    state = torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()
+    state = torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
     return modules, tensors, buffers, state, torch.is_grad_enabled()
 
 

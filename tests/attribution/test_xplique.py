@@ -58,14 +58,18 @@ def test_both_explain_the_same_side_of_one_logit(tensorflow, cnn, images, name):
     options = {"smoothgrad": {"noise": 0.0, "samples": 2}, "integrated_gradients": {"steps": 10}}.get(name, {})
     model = one_logit(cnn)
     for target in (0, 1):
-        captum, xplique = (attribute(model, images, target, name, backend, **options) for backend in ("captum", "xplique"))
+        captum, xplique = (
+            attribute(model, images, target, name, backend, **options) for backend in ("captum", "xplique")
+        )
         assert spearmanr(captum.flatten(), xplique.flatten()).statistic >= 0.99
 
 
 @pytest.mark.parametrize("statistic", [{}, {"squared": True}, {"absolute": True}])
 def test_smoothgrad_agrees_as_far_as_its_noise_allows(tensorflow, cnn, images, statistic):
     settings = {"samples": 40, "noise": 0.05, "channels": True, **statistic}
-    captum, xplique = (attribute(cnn, images, 1, "smoothgrad", backend, **settings) for backend in ("captum", "xplique"))
+    captum, xplique = (
+        attribute(cnn, images, 1, "smoothgrad", backend, **settings) for backend in ("captum", "xplique")
+    )
     assert spearmanr(captum.flatten(), xplique.flatten()).statistic >= 0.95
     assert captum.abs().mean().item() == pytest.approx(xplique.abs().mean().item(), rel=0.1)
     few = {"samples": 3, "seed": 4}

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 
 class Planted:
-    """Images whose channels carry target and group; `loader()` yields the triples, `model` is trained on biased ones."""
+    """Images whose channels carry target and group; `loader()` yields triples, `model` is trained on biased ones."""
 
     def __init__(self, groups=2, classes=2, n=600, bias=0.9, outputs=None, seed=0):
         rng = np.random.default_rng(seed)

@@ -62,7 +62,9 @@ def test_a_last_layer_with_a_function_before_it_is_refused(planted):
         dfr(model, batch)
 
 
-@pytest.mark.parametrize("options, message", [({"C": 0}, "C: got 0"), ({"draws": 0}, "draws"), ({"balance": "x"}, "balance")])
+@pytest.mark.parametrize(
+    "options, message", [({"C": 0}, "C: got 0"), ({"draws": 0}, "draws"), ({"balance": "x"}, "balance")]
+)
 def test_bad_options_are_named(planted, batch_of, options, message):
     with pytest.raises(ValueError, match=message):
         dfr(planted().model, batch_of(planted()), **options)

@@ -49,7 +49,7 @@ def test_the_balanced_reference_counts_cells_equally(planted, batch_of):
     edited = pclarc(problem.model, batch_of(problem))
     x = features(problem.model, problem.loader()).features
     z = np.mean([x[(problem.group == g) & (problem.y == c)].mean(0) for g in (0, 1) for c in (0, 1)], axis=0)
-    edit = edited[2].edit
+    edit = edited[3].edit
     torch.testing.assert_close(edit(torch.tensor(z)[None]), torch.tensor(z)[None], atol=1e-5, rtol=0)
 
 
