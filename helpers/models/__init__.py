@@ -2,6 +2,7 @@
 
 from helpers.models.affine import Affine, LowRank
 from helpers.models.checkpoint import load, save
+from helpers.models.group_thresholds import GroupThresholds
 from helpers.models.layers import (
     EDITS,
     Edited,
@@ -25,6 +26,7 @@ __all__ = [
     "Edited",
     "FaceClassifier",
     "Features",
+    "GroupThresholds",
     "LowRank",
     "Normalise",
     "Predictions",

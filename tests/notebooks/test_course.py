@@ -1,0 +1,56 @@
+"""Every lesson runs from top to bottom under papermill, its own assertions included, and is fit to be stored and read."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+LESSONS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+specification = importlib.util.spec_from_file_location("course_runner", NOTEBOOKS / "run.py")
+run = importlib.util.module_from_spec(specification)
+sys.modules["course_runner"] = run
+specification.loader.exec_module(run)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    return tmp_path_factory.mktemp("course")
+
+
+@pytest.mark.timeout(1200)  # the first lesson that needs the model trains it
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_runs_and_its_claims_hold(path, built):
+    with run.this_python_as_kernel():
+        assert run.lesson(path, built, {"profile": "quick"}) == ""
+    page = (built / path.name).with_suffix(".html").read_text(encoding="utf-8")
+    figures = page.count('src="data:image/png')
+    assert figures >= 2
+    assert "Figure without a description" not in page
+    assert "Traceback" not in page
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_is_stored_without_outputs_and_has_its_parts(path):
+    content = nbformat.read(path, 4)
+    code = [cell for cell in content.cells if cell.cell_type == "code"]
+    prose = "\n".join(cell.source for cell in content.cells if cell.cell_type == "markdown")
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    (parameters,) = [cell for cell in code if "parameters" in cell.metadata.get("tags", ())]
+    defined = {}
+    exec(parameters.source, defined)  # our own notebook: five assignments
+    assert {"dataset", "data_root", "target", "protected", "profile"} <= set(defined)
+    assert defined["profile"] == "quick"
+    for part in ("After this lesson you can", "Predict", "What we learned", "Exercises", "On your own data"):
+        assert part in prose, part
+    assert any("assert " in cell.source for cell in code)
+
+
+def test_there_are_the_six_lessons_of_the_readme():
+    readme = (NOTEBOOKS.parent / "README.md").read_text(encoding="utf-8")
+    assert [path.name[:2] for path in LESSONS] == ["01", "02", "03", "04", "05", "06"]
+    for path in LESSONS:
+        title = nbformat.read(path, 4).cells[0].source.splitlines()[0].split("·")[1].strip()
+        assert title in readme
