@@ -29,7 +29,7 @@ class Profile:
     explained: int
 
 
-PROFILES = {"quick": Profile(4000, 252, 24), "full": Profile(20000, 3130, 96)}
+PROFILES = {"quick": Profile(4000, 252, 16), "full": Profile(20000, 3130, 96)}
 LEAST_EPOCHS, MOST_EPOCHS = 3, 20
 
 
@@ -80,7 +80,9 @@ def load_problem(
     """
     work = PROFILES[choose(profile, PROFILES, "profile")]
     shared = {"root": root, "target": target, "protected": protected, "image_size": image_size, "seed": seed}
-    extra = {"n": options.pop("n", work.images), "correlation": options.pop("correlation", None)} if dataset == "illustrated" else {}
+    extra = {}
+    if dataset == "illustrated":
+        extra = {"n": options.pop("n", work.images), "correlation": options.pop("correlation", None)}
     train = helpers.load_faces(dataset, split="train", **shared, **extra, **options)
     validation, test = (helpers.load_faces(dataset, split=split, **shared, **options) for split in ("validation", "test"))
     batch = min(64, max(8, len(train) // 8))
