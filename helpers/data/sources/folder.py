@@ -31,15 +31,13 @@ def folder(
 ) -> FaceDataset:
     """Images in a tree of your own, whose folder names become columns.
 
-    ====================================
-    ===================================================================== tree
-     columns, unless `levels` names them ====================================
-     =====================================================================
-    `class/image`                         class
-    `class/group/image`                   class, group; with `attributes`, class, identity
-    `class/group/identity/image`          class, group, identity
-    ====================================
-    =====================================================================
+    ================================  =========================================================
+    tree                              columns, unless `levels` names them
+    ================================  =========================================================
+    `class/image`                     class
+    `class/group/image`               class, group; with `attributes`, class, identity
+    `class/group/identity/image`      class, group, identity
+    ================================  =========================================================
 
     Without a level (or an attribute) called `identity`, every image counts as another person. If all folders
     of the root are called train, validation (or val), test, they are the official splits; without a
