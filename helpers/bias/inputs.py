@@ -52,13 +52,14 @@ def read_labels(
         recoded = [_into(column, names, argument) for column, argument in ((true, "y_true"), (pred, "y_pred"))]
         return *recoded, tuple(range(len(names))), names
     kinds = [{isinstance(value, str) for value in column.values} for column in (true, pred)]
-    if kinds[0] != kinds[1] or not set(true.values) & set(pred.values):
+    found = set(true.values) | set(pred.values)
+    pair = next((pair for pair in ((0, 1), (-1, 1)) if found <= set(pair)), None)
+    # all labels 0 and all predictions 1 are a bad model, not a mistake in the call
+    if kinds[0] != kinds[1] or not (pair or set(true.values) & set(pred.values)):
         raise ValueError(
             f"y_pred: its values ({_shown(pred.values)}) and those of y_true ({_shown(true.values)}) have nothing in "
             "common; name all of them in `classes` if that is meant"
         )
-    found = set(true.values) | set(pred.values)
-    pair = next((pair for pair in ((0, 1), (-1, 1)) if found <= set(pair)), None)
     if pair and all(isinstance(value, bool) for value in found):
         pair = (False, True)
     values = pair or tuple(sorted(found))

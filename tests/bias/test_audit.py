@@ -230,7 +230,7 @@ def test_strings_series_and_categories_give_the_same_groups(group):
     ],
 )
 def test_labels_may_be_of_any_whole_kind(kind):
-    y, p, g = draw(n=60)
+    y, p, g = draw(n=60, groups=2)  # two groups, so that booleans can name them
     expected = audit(y, p, g)
     result = audit(kind(y), kind(p), kind(g) if kind([1][:0] or y).__class__ is not torch.Tensor else torch.tensor(g))
     assert result.gap("equalized_odds") == expected.gap("equalized_odds")
