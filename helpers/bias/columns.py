@@ -171,12 +171,14 @@ def _plain(array: np.ndarray, argument: str) -> np.ndarray:
 
 def _whole(array: np.ndarray, argument: str) -> np.ndarray:
     refuse_missing(np.isnan(array), argument)
-    exact = np.abs(array) <= 2**53  # beyond it floats skip whole numbers, and two groups may become one
-    fractions = array[~exact | (array != np.round(array))]
+    last = 2.0 ** (np.finfo(array.dtype).nmant + 1)  # beyond it floats skip whole numbers, and two groups may become one
+    fractions = array[~(np.abs(array) <= last) | (array != np.round(array))]
     if len(fractions):
         hint = {
             "y_pred": "give hard predictions here and scores as `y_score`",
             "y_true": "give class labels",
         }.get(argument, "bin it with pandas.cut")
-        raise ValueError(f"{argument}: holds {fractions[0]:g} ({len(fractions)} values are not whole); {hint}")
+        raise ValueError(
+            f"{argument}: holds {fractions[0]:g} ({len(fractions)} values are not whole, or too large to be told apart); {hint}"
+        )
     return array.astype(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +19,9 @@ class GroupStatistics(torchmetrics.Metric):
     """Group statistics and gaps of hard predictions, accumulated as one contingency table.
 
     The state is the table of counts alone (int64, summed over processes), so any split of the data into batches and
-    processes gives the same counts to the last bit, and with them the same audit.
+    processes gives the same counts to the last bit, and with them the same audit. A process that saw no batch adds
+    nothing; what no process saw has no audit (ValueError). `forward` returns the audit of its batch. As with every
+    torchmetrics metric, the state enters a `state_dict` after `metric.persistent(True)`.
 
     Parameters
     ----------
@@ -75,12 +78,14 @@ class GroupStatistics(torchmetrics.Metric):
 
         Raises
         ------
-        ValueError : shapes differ, a tensor is of floats (take the arg max first), a code is out of range.
+        ValueError : no tensor, shapes differ, a tensor is of floats (take the arg max first), a code is out of range.
         """
         limits = {"preds": (preds, self.classes), "target": (target, self.classes), "group": (group, self.groups)}
         for argument, (codes, names) in limits.items():
-            if codes.dim() != 1 or codes.shape != target.shape:
-                raise ValueError(f"{argument}: shape {tuple(target.shape)} expected, {tuple(codes.shape)} given")
+            if not isinstance(codes, Tensor):
+                raise ValueError(f"{argument}: a tensor expected, {type(codes).__name__} given")
+            if codes.dim() != 1 or len(codes) != len(preds):
+                raise ValueError(f"{argument}: shape ({len(preds)},) expected, {tuple(codes.shape)} given")
             if codes.is_floating_point():
                 raise ValueError(f"{argument}: integer codes expected, {codes.dtype} given")
             if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < len(names):
@@ -96,7 +101,9 @@ class GroupStatistics(torchmetrics.Metric):
 
     def audit(self) -> Audit:
         """The full `Audit` of what was counted, by all processes together."""
-        with self.sync_context(should_sync=self._to_sync, should_unsync=self._should_unsync):
+        with self.sync_context(
+            dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync, should_unsync=self._should_unsync
+        ):
             return audit_counts(self.counts(), **self.audit_options)
 
     def compute(self) -> dict[str, Tensor]:
@@ -130,8 +137,11 @@ def gap_relative_abs_max(values: Tensor, target: Tensor) -> Tensor:
 class LinearFractionalParity(torchmetrics.Metric):
     """Gap between each group's statistic and the overall value (fairret's metric of this name).
 
-    Numerators and denominators accumulate in float64, soft predictions included. A group without a value is left out
-    of the gap; the gap is NaN if none has one.
+    Code written for `fairret.metric` (0.1.3) needs another import line and nothing else. What is different: numerators and
+    denominators accumulate in float64, soft predictions included; a group without a value is left out of the gap, where
+    fairret counts it as 0, and the gap is NaN if none has one; a stack of K statistics has an overall value each, whatever
+    the number of groups; in a `MetricCollection`, metrics of different statistics keep their own sums, even if the first
+    batch gives them the same.
 
     Parameters
     ----------
@@ -158,12 +168,15 @@ class LinearFractionalParity(torchmetrics.Metric):
         **options: Any,
     ):
         super().__init__(**options)
-        self.statistic = statistic
+        self.stat = statistic
         self.stat_shape = (stat_shape,) if isinstance(stat_shape, int) else tuple(stat_shape)
         self.gap_fn = gap_fn
         for name, shape in (("", self.stat_shape), ("overall_", (*self.stat_shape[:-1], 1))):
             for part in ("num", "denom"):
                 self.add_state(name + part, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+        # A MetricCollection lets metrics share sums for good if they agree on the first batch, as those of two statistics
+        # may; what this state holds is equal for equal statistics only.
+        self.add_state("of", torch.tensor(_fingerprint(statistic)), dist_reduce_fx="max")
 
     def update(self, pred: Tensor, sens: Tensor, *label: Tensor, **named: Tensor) -> None:
         """Add one batch: `pred (N, 1)`, `sens (N, S)`, labels (N, 1) by position or name, as the statistic is called.
@@ -175,14 +188,23 @@ class LinearFractionalParity(torchmetrics.Metric):
         if sens.shape[-1] != self.stat_shape[-1]:
             raise ValueError(f"sens: {self.stat_shape[-1]} columns expected, {sens.shape[-1]} given")
         pred = pred.double()
-        self.num += self.statistic.num(pred, sens, *label, **named)
-        self.denom += self.statistic.denom(pred, sens, *label, **named)
-        self.overall_num += self.statistic.num(pred, None, *label, **named)
-        self.overall_denom += self.statistic.denom(pred, None, *label, **named)
+        self.num += self.stat.num(pred, sens, *label, **named)
+        self.denom += self.stat.denom(pred, sens, *label, **named)
+        self.overall_num += self.stat.num(pred, None, *label, **named)
+        self.overall_denom += self.stat.denom(pred, None, *label, **named)
 
     def compute(self) -> Tensor:
         """The gap of `gap_fn`, float64: a scalar, or (K,) for a stack."""
         return self.gap_fn(divide(self.num, self.denom), divide(self.overall_num, self.overall_denom))
+
+
+def _fingerprint(statistic: LinearFractionalStatistic) -> int:
+    """A number for a statistic's class and attributes, and for those of the statistics that it is made of."""
+    parts = [
+        (type(each).__module__, type(each).__qualname__, {k: v for k, v in vars(each).items() if not k.startswith("_")})
+        for each in statistic.modules()
+    ]
+    return zlib.crc32(repr(parts).encode())
 
 
 def _largest(distance: Tensor) -> Tensor:

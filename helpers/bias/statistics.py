@@ -10,7 +10,16 @@ contingency table (each cell is one row, and its counts by group are its `sens`)
 
 Wherever the denominator is zero the value is NaN, for an absent group and for FN / FP without false positives alike,
 and no gradient flows from it: a missing value can be left out, a made-up zero cannot be told from a true one.
-(fairret returns 0 for 0 / 0 and raises ZeroDivisionError otherwise.)
+
+Code written for `fairret.statistic` (0.1.3) needs another import line and nothing else. What is different:
+
+- a zero denominator makes NaN, where fairret returns 0 for 0 / 0 and raises ZeroDivisionError for the rest; a missing
+  prediction makes every value NaN, where fairret raises ValueError;
+- integers and booleans are taken for predictions, sensitive features and labels; labels reach a statistic's functions
+  in the precision of the predictions;
+- what fairret computes without a word is refused by name: a label (N,), labels outside [0, 1] in the statistics below
+  (your own take any), coefficients that are not finite or depend on the predictions, a negative `FScore.beta`;
+- `PositiveRate` accepts labels and ignores them, so that it can be called, and stacked, like the others.
 
 References
 ----------
@@ -21,6 +30,8 @@ from __future__ import annotations
 
 import abc
 import inspect
+import math
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -40,13 +51,18 @@ class Statistic(torch.nn.Module, abc.ABC):
     higher_is_better: bool = True
 
     @abc.abstractmethod
-    def forward(self, pred: Tensor, sens: Tensor | None, *label: Tensor) -> Tensor:
+    def forward(self, pred: Tensor, sens: Tensor | None, *label: Tensor, **named: Tensor) -> Tensor:
         """The statistic of every column of `sens`; see `LinearFractionalStatistic.forward` for shapes."""
 
+    def overall_statistic(self, pred: Tensor, *label: Tensor, **named: Tensor) -> Tensor:
+        """The statistic of all rows together, (1,): what every group would have if none differed."""
+        return self.forward(pred, None, *label, **named)
 
-def _parameters(function: Callable) -> list[str]:
-    """Parameters of a method after `self`, as they are written."""
-    return [str(each).split(":")[0].split("=")[0].strip() for each in list(inspect.signature(function).parameters.values())[1:]]
+
+def _parameters(function: Callable) -> inspect.Signature:
+    """What a method takes after `self`, without types: the labels."""
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    return inspect.Signature([each.replace(annotation=inspect.Parameter.empty) for each in parameters])
 
 
 class LinearFractionalStatistic(Statistic):
@@ -57,8 +73,11 @@ class LinearFractionalStatistic(Statistic):
 
     Raises
     ------
-    TypeError : when a subclass is defined, if one of the functions takes other parameters than `num_intercept`; when a
-        statistic is called with other labels than its functions take. Class, function and parameters are named.
+    TypeError : when a subclass is defined, if one of the functions takes other parameters than `num_intercept`, or the
+        predictions; when a statistic is called, if it gets other labels than its functions take, or one of them returns
+        no number. Class, function and parameters are named.
+    ValueError : when a statistic is called and a function returns what is no coefficient: of another shape, not finite,
+        or computed from the predictions.
 
     Examples
     --------
@@ -75,13 +94,18 @@ class LinearFractionalStatistic(Statistic):
         super().__init_subclass__(**options)
         if any(getattr(getattr(cls, name), "__isabstractmethod__", False) for name in COEFFICIENTS):
             return  # Python itself names what is missing when somebody makes one
-        takes = {name: _parameters(getattr(cls, name)) for name in COEFFICIENTS}
-        for name, parameters in takes.items():
-            if parameters != takes["num_intercept"]:
+        cls._takes = _parameters(cls.num_intercept)
+        for name in COEFFICIENTS:
+            takes = _parameters(getattr(cls, name))
+            if list(takes.parameters) != list(cls._takes.parameters):
                 raise TypeError(
-                    f"{cls.__name__}.{name}: takes ({', '.join(parameters)}), but num_intercept takes "
-                    f"({', '.join(takes['num_intercept'])}); all four functions need the same labels"
+                    f"{cls.__name__}.{name}: takes {takes}, but num_intercept takes {cls._takes}; all four functions "
+                    "need the same labels"
                 )
+            if given := {"pred", "sens"} & set(takes.parameters):
+                raise TypeError(f"{cls.__name__}.{name}: takes {min(given)!r}, but may depend on the labels only")
+            if any(each.kind is each.KEYWORD_ONLY for each in takes.parameters.values()):
+                raise TypeError(f"{cls.__name__}.{name}: takes {takes}, but labels come by position; leave out the *")
 
     @abc.abstractmethod
     def num_intercept(self, *label: Tensor) -> Coefficient:
@@ -101,33 +125,56 @@ class LinearFractionalStatistic(Statistic):
 
     def num(self, pred: Tensor, sens: Tensor | None, *label: Tensor, **named: Tensor) -> Tensor:
         """Numerator of every group, (S,); shapes as in `forward`. Numerators add up over batches."""
-        pred, sens, label = _checked(pred, sens, self._labels(label, named))
+        pred, sens, label = self._arguments(pred, sens, label, named)
         return _total(_line(pred, *(self._coefficient(name, pred, label) for name in COEFFICIENTS[:2])), sens)
 
     def denom(self, pred: Tensor, sens: Tensor | None, *label: Tensor, **named: Tensor) -> Tensor:
         """Denominator of every group, (S,); shapes as in `forward`. Denominators add up over batches."""
-        pred, sens, label = _checked(pred, sens, self._labels(label, named))
+        pred, sens, label = self._arguments(pred, sens, label, named)
         return _total(_line(pred, *(self._coefficient(name, pred, label) for name in COEFFICIENTS[2:])), sens)
 
-    def _labels(self, label: tuple[Tensor, ...], named: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """All labels by position, as `num_intercept` takes them."""
-        signature = inspect.signature(self.num_intercept)
-        if any(each.kind is each.VAR_POSITIONAL for each in signature.parameters.values()):
+    def _arguments(
+        self, pred: Tensor, sens: Tensor | None, label: tuple[Tensor, ...], named: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
+        """Predictions, groups and labels that can be computed with, the labels by position as `num_intercept` takes them."""
+        if named or len(label) != len(self._takes.parameters):
+            label = self._by_position(label, named)
+        pred, sens, label = _checked(pred, sens, label)
+        self._check_labels(pred, label)
+        return pred, sens, label
+
+    def _by_position(self, label: tuple[Tensor, ...], named: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        if _any_labels(self):
+            if len(named) > 1:  # which of them is first?
+                raise TypeError(f"{type(self).__name__}: takes the labels {self._takes} by position, ({', '.join(named)}) given")
             return (*label, *named.values())
         try:
-            return tuple(signature.bind(*label, **named).arguments.values())
+            return self._takes.bind(*label, **named).args
         except TypeError as error:
             raise TypeError(
-                f"{type(self).__name__}: takes the labels ({', '.join(signature.parameters)}), "
+                f"{type(self).__name__}: takes the labels {self._takes}, "
                 f"{len(label)} by position and ({', '.join(named)}) by name given: {error}"
             ) from None
 
+    def _check_labels(self, pred: Tensor, label: tuple[Tensor, ...]) -> None:
+        """Raise ValueError for labels that the statistic has no meaning for; any will do in one of your own."""
+
     def _coefficient(self, name: str, pred: Tensor, label: tuple[Tensor, ...]) -> Tensor:
-        value = torch.as_tensor(getattr(self, name)(*label), dtype=pred.dtype, device=pred.device)
+        where, given = f"{type(self).__name__}.{name}", getattr(self, name)(*label)
+        if isinstance(given, numbers.Real):
+            if not math.isfinite(given):
+                raise ValueError(f"{where}: {given} returned, which is not finite")
+            return pred.new_full((), float(given))
+        if not isinstance(given, Tensor):
+            raise TypeError(f"{where}: a number or a tensor expected, {type(given).__name__} returned")
+        value = given.to(pred)  # precision and device
         if value.dim() and (value.dim() == 1 or value.shape[-1] != 1 or value.shape[0] not in (1, len(pred))):
-            raise ValueError(
-                f"{type(self).__name__}.{name}: a number or shape ({len(pred)}, 1) expected, {tuple(value.shape)} returned"
-            )
+            raise ValueError(f"{where}: a number or shape ({len(pred)}, 1) expected, {tuple(value.shape)} returned")
+        if not value.isfinite().all():
+            raise ValueError(f"{where}: {int((~value.isfinite()).sum())} of {value.numel()} coefficients are not finite")
+        if value.requires_grad and pred.requires_grad:
+            if torch.autograd.grad(value.sum(), pred, retain_graph=True, allow_unused=True)[0] is not None:
+                raise ValueError(f"{where}: depends on the predictions, but may depend on the labels only")
         return value
 
     def forward(self, pred: Tensor, sens: Tensor | None, *label: Tensor, **named: Tensor) -> Tensor:
@@ -135,24 +182,25 @@ class LinearFractionalStatistic(Statistic):
 
         Parameters
         ----------
-        pred : (N, 1), probabilities in [0, 1] or hard predictions 0 and 1; integers and booleans are made floats
-        sens : (N, S), one column a group: one-hot membership, or any weights; None takes all rows as one group
-        *label, **named : (N, 1) each, what the statistic needs besides (`label`, the 0/1 target, of most of them)
+        pred : (N, 1), probabilities in [0, 1] or hard predictions 0 and 1; integers and booleans are made floats. For
+            predictions of C classes see `one_vs_rest`
+        sens : (N, S), one column a group: one-hot membership, the columns of several attributes side by side, or any
+            weights (of a continuous feature: the value is then the weighted one); None takes all rows as one group
+        *label, **named : (N, 1) each, what the statistic needs besides. Most need `label`, the target: 0 or 1, or the
+            probability of 1
 
         Returns
         -------
-        Tensor (S,) in the precision of `pred`; NaN where the denominator is zero. (1,) if `sens` is None.
+        Tensor (S,) in the precision of `pred`; NaN where the denominator is zero, and throughout if a prediction is
+        missing. (1,) if `sens` is None.
 
         Raises
         ------
-        ValueError : a tensor has another shape (it is named), which would else broadcast to nonsense in silence.
+        ValueError : a tensor has another shape (it is named), which would else broadcast to nonsense in silence; a label
+            is missing or outside [0, 1].
         TypeError : too few or too many labels, or one of another name.
         """
         return divide(self.num(pred, sens, *label, **named), self.denom(pred, sens, *label, **named))
-
-    def overall_statistic(self, pred: Tensor, *label: Tensor, **named: Tensor) -> Tensor:
-        """The statistic of all rows together, (1,): what every group would have if none differed."""
-        return self.forward(pred, None, *label, **named)
 
     def fixed_constraint(
         self, fix_value: Tensor | float, sens: Tensor, *label: Tensor, **named: Tensor
@@ -174,7 +222,7 @@ class LinearFractionalStatistic(Statistic):
         # The intercepts are the lines at prediction 0, the slopes what is added by prediction 1.
         like = sens if sens.is_floating_point() else sens.to(torch.get_default_dtype())
         zero = torch.zeros_like(like[:, :1])
-        zero, sens, label = _checked(zero, like, self._labels(label, named))
+        zero, sens, label = self._arguments(zero, like, label, named)
 
         def fixed(num: str, denom: str) -> Tensor:
             num, denom = (_line(zero, self._coefficient(name, zero, label), zero.new_zeros(())) for name in (num, denom))
@@ -201,7 +249,22 @@ class PositiveRate(LinearFractionalStatistic):
         return 0.0
 
 
-class TruePositiveRate(LinearFractionalStatistic):
+class _OfTarget(LinearFractionalStatistic):
+    """Base of the statistics whose one label is the target, 0 or 1 or the probability of 1."""
+
+    def _check_labels(self, pred: Tensor, label: tuple[Tensor, ...]) -> None:
+        (target,) = label
+        # A target (N,) against predictions (N, 1) would broadcast to (N, N) without a word, and labels -1 and 1 or 1 and
+        # 2 would make rates that look like rates.
+        if getattr(target, "shape", ()) != pred.shape:
+            raise ValueError(f"label: shape {tuple(pred.shape)} expected, {tuple(getattr(target, 'shape', ()))} given")
+        outside = ~((target >= 0) & (target <= 1))  # written so that NaN is outside too
+        if outside.any():
+            row = int(outside[:, 0].nonzero()[0])
+            raise ValueError(f"label: {target[row].item():g} at row {row} is missing or outside [0, 1]; the target is 0 or 1")
+
+
+class TruePositiveRate(_OfTarget):
     """Share of the positives that are found, P(pred = 1 | label = 1, S), also called recall: TP / (TP + FN)."""
 
     def num_intercept(self, label: Tensor) -> Coefficient:
@@ -217,7 +280,7 @@ class TruePositiveRate(LinearFractionalStatistic):
         return 0.0
 
 
-class FalsePositiveRate(LinearFractionalStatistic):
+class FalsePositiveRate(_OfTarget):
     """Share of the negatives that are called positive, P(pred = 1 | label = 0, S): FP / (FP + TN)."""
 
     higher_is_better = False
@@ -235,7 +298,7 @@ class FalsePositiveRate(LinearFractionalStatistic):
         return 0.0
 
 
-class PositivePredictiveValue(LinearFractionalStatistic):
+class PositivePredictiveValue(_OfTarget):
     """Share of the positive predictions that are right, P(label = 1 | pred = 1, S), or precision: TP / (TP + FP)."""
 
     def num_intercept(self, label: Tensor) -> Coefficient:
@@ -251,7 +314,7 @@ class PositivePredictiveValue(LinearFractionalStatistic):
         return 1.0
 
 
-class FalseOmissionRate(LinearFractionalStatistic):
+class FalseOmissionRate(_OfTarget):
     """Share of the negative predictions that are wrong, P(label = 1 | pred = 0, S): FN / (FN + TN)."""
 
     higher_is_better = False
@@ -269,7 +332,7 @@ class FalseOmissionRate(LinearFractionalStatistic):
         return -1.0
 
 
-class Accuracy(LinearFractionalStatistic):
+class Accuracy(_OfTarget):
     """Share of right predictions, P(pred = label | S): (TP + TN) / N."""
 
     def num_intercept(self, label: Tensor) -> Coefficient:
@@ -285,7 +348,7 @@ class Accuracy(LinearFractionalStatistic):
         return 0.0
 
 
-class FalseNegativeFalsePositiveFraction(LinearFractionalStatistic):
+class FalseNegativeFalsePositiveFraction(_OfTarget):
     """False negatives over false positives, FN / FP, the ratio that treatment equality compares; in [0, inf).
 
     Neither end is good: high values say that errors withhold the positive prediction, low ones that they grant it.
@@ -307,22 +370,22 @@ class FalseNegativeFalsePositiveFraction(LinearFractionalStatistic):
         return 1 - label
 
 
-class FScore(LinearFractionalStatistic):
+class FScore(_OfTarget):
     """F-score, (1 + beta^2) TP / ((1 + beta^2) TP + beta^2 FN + FP): recall weighs beta times as much as precision.
 
     Parameters
     ----------
-    beta : positive number
+    beta : number, 0 (precision alone) or more
 
     Raises
     ------
-    ValueError : `beta` is not positive.
+    ValueError : `beta` is negative or not finite.
     """
 
     def __init__(self, beta: float = 1.0):
         super().__init__()
-        if not beta > 0:
-            raise ValueError(f"beta: {beta!r} is not positive")
+        if not 0 <= beta < math.inf:
+            raise ValueError(f"beta: {beta!r} is no weight of recall; a number from 0 on expected")
         self.beta = float(beta)
 
     def num_intercept(self, label: Tensor) -> Coefficient:
@@ -341,7 +404,7 @@ class FScore(LinearFractionalStatistic):
         return f"beta={self.beta:g}"
 
 
-class _Complement(LinearFractionalStatistic):
+class _Complement(_OfTarget):
     """One minus the statistic `of`: the same denominator, and what its numerator leaves of it."""
 
     of: LinearFractionalStatistic
@@ -400,8 +463,8 @@ class MeanStatistic(Statistic):
         _all_linear_fractional(parts)
         self.parts = torch.nn.ModuleList(parts)
 
-    def forward(self, pred: Tensor, sens: Tensor | None, *label: Tensor) -> Tensor:
-        return torch.stack([part(pred, sens, *label) for part in self.parts]).mean(0)
+    def forward(self, pred: Tensor, sens: Tensor | None, *label: Tensor, **named: Tensor) -> Tensor:
+        return torch.stack([part(pred, sens, *label, **named) for part in self.parts]).mean(0)
 
 
 class BalancedAccuracy(MeanStatistic):
@@ -417,6 +480,7 @@ class StackedLinearFractionalStatistic(LinearFractionalStatistic):
     Raises
     ------
     ValueError : nothing to stack, or something that is no `LinearFractionalStatistic`.
+    TypeError : the statistics take different labels; both are named.
 
     Examples
     --------
@@ -427,6 +491,19 @@ class StackedLinearFractionalStatistic(LinearFractionalStatistic):
         super().__init__()
         _all_linear_fractional(statistics)
         self.statistics = torch.nn.ModuleList(statistics)
+        definite = [each for each in statistics if not _any_labels(each)]
+        for each in definite:
+            if list(each._takes.parameters) != list(definite[0]._takes.parameters):
+                raise TypeError(
+                    f"statistics: {type(each).__name__} takes {each._takes}, but {type(definite[0]).__name__} takes "
+                    f"{definite[0]._takes}; a stack is called on the same labels"
+                )
+        if definite:
+            self._takes = definite[0]._takes
+
+    def _check_labels(self, pred: Tensor, label: tuple[Tensor, ...]) -> None:
+        for each in self.statistics:
+            each._check_labels(pred, label)
 
     def num_intercept(self, *label: Tensor) -> Coefficient:
         return _stack([each.num_intercept(*label) for each in self.statistics], label)
@@ -455,10 +532,10 @@ def one_vs_rest(statistic: LinearFractionalStatistic, pred: Tensor, sens: Tensor
 
     Parameters
     ----------
-    statistic : of one 0/1 label
+    statistic : called `statistic(pred (N, 1), sens, label (N, 1))`, such as every statistic of this module
     pred : (N, C) probabilities, or integer (N,) predicted classes
     sens : (N, S), or None
-    label : integer (N,) true classes, or one-hot (N, C)
+    label : integer (N,) true classes, or one-hot (N, C) (or probabilities)
 
     Returns
     -------
@@ -467,7 +544,8 @@ def one_vs_rest(statistic: LinearFractionalStatistic, pred: Tensor, sens: Tensor
 
     Raises
     ------
-    ValueError : lengths or numbers of classes differ, or neither has the right number of dimensions.
+    ValueError : lengths or numbers of classes differ, a class is negative or has no column, no rows to find the classes
+        of, or neither has the right number of dimensions.
 
     Examples
     --------
@@ -482,7 +560,12 @@ def one_vs_rest(statistic: LinearFractionalStatistic, pred: Tensor, sens: Tensor
     columns = {tensor.shape[1] for tensor in (pred, label) if tensor.dim() == 2}
     if len(columns) == 2:
         raise ValueError(f"label: {label.shape[1]} classes given, but pred has {pred.shape[1]}")
-    classes = columns.pop() if columns else int(torch.stack([pred.max(), label.max()]).max()) + 1
+    if not columns and not len(pred):
+        raise ValueError("pred: empty; without rows or columns there are no classes")
+    classes = columns.pop() if columns else int(max(pred.max(), label.max())) + 1
+    for argument, tensor in (("pred", pred), ("label", label)):
+        if tensor.dim() == 1 and len(tensor) and not 0 <= int(tensor.min()) <= int(tensor.max()) < classes:
+            raise ValueError(f"{argument}: classes {int(tensor.min())} to {int(tensor.max())} are not within 0 to {classes - 1}")
     pred, label = (
         tensor if tensor.dim() == 2 else torch.nn.functional.one_hot(tensor.long(), classes) for tensor in (pred, label)
     )
@@ -496,20 +579,27 @@ def _line(pred: Tensor, intercept: Tensor, slope: Tensor) -> Tensor:
 
 
 def _total(line: Tensor, sens: Tensor | None) -> Tensor:
-    """Weighted sum over the rows: line (N, ..., 1), sens (N, S) -> (..., S)."""
-    return line.sum(0) if sens is None else line[..., 0].movedim(0, -1) @ sens.to(line.dtype)
+    """Weighted sum over the rows: line (N, ..., 1), sens (N, S) -> (..., S).
+
+    A product and a sum, not a matrix product: that one would run in half precision under autocast and TF32, and it adds
+    float32 numbers one by one.
+    """
+    if sens is None:
+        return line.sum(0)
+    return (line * sens.to(line.dtype).reshape(len(sens), *[1] * (line.dim() - 2), -1)).sum(0)
 
 
 def _checked(
     pred: Tensor, sens: Tensor | None, label: tuple[Tensor, ...]
 ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
     if pred.dim() != 2 or pred.shape[1] != 1:
-        raise ValueError(f"pred: shape (N, 1) expected, {tuple(pred.shape)} given")
+        hint = "; one_vs_rest takes a column a class" if pred.dim() == 2 else ""
+        raise ValueError(f"pred: shape (N, 1) expected, {tuple(pred.shape)} given{hint}")
     if sens is not None and (sens.dim() != 2 or len(sens) != len(pred)):
         raise ValueError(f"sens: shape ({len(pred)}, S) expected, {tuple(sens.shape)} given")
     for each in label:
         # A label (N,) against predictions (N, 1) would broadcast to (N, N) without a word.
-        if isinstance(each, Tensor) and each.shape != pred.shape:
+        if isinstance(each, Tensor) and each.dim() and (each.dim() == 1 or len(each) != len(pred)):
             raise ValueError(f"label: shape {tuple(pred.shape)} expected, {tuple(each.shape)} given")
     if not pred.is_floating_point():
         pred = pred.to(torch.get_default_dtype())
@@ -522,6 +612,11 @@ def _stack(values: list[Coefficient], label: tuple[Tensor, ...]) -> Tensor:
     tensors = [torch.as_tensor(value, dtype=like.dtype, device=like.device) for value in values]
     tensors = [value.reshape(1, 1) if value.dim() == 0 else value for value in tensors]
     return torch.stack(torch.broadcast_tensors(*tensors), dim=-2)
+
+
+def _any_labels(statistic: LinearFractionalStatistic) -> bool:
+    """Whether a statistic takes whatever labels it is given, as `PositiveRate` does."""
+    return any(each.kind is each.VAR_POSITIONAL for each in statistic._takes.parameters.values())
 
 
 def _all_linear_fractional(statistics: tuple[Callable, ...]) -> None:
