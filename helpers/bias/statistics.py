@@ -200,7 +200,21 @@ class LinearFractionalStatistic(Statistic):
             is missing or outside [0, 1].
         TypeError : too few or too many labels, or one of another name.
         """
-        return divide(self.num(pred, sens, *label, **named), self.denom(pred, sens, *label, **named))
+        own = type(self)
+        if own.num is not LinearFractionalStatistic.num or own.denom is not LinearFractionalStatistic.denom:
+            return divide(self.num(pred, sens, *label, **named), self.denom(pred, sens, *label, **named))
+        # What `num` and `denom` do, with the arguments looked at once.
+        pred, sens, label = self._arguments(pred, sens, label, named)
+        a0, a1, b0, b1 = (self._coefficient(name, pred, label) for name in COEFFICIENTS)
+        return divide(_total(_line(pred, a0, a1), sens), _total(_line(pred, b0, b1), sens))
+
+    def coefficients(self, pred: Tensor, *label: Tensor, **named: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`a0, a1, b0, b1` of every row, in the precision of `pred`: each (N, 1), or what broadcasts to it; (N, K, 1) of a stack.
+
+        Parameters and exceptions are those of `forward`.
+        """
+        pred, _, label = self._arguments(pred, None, label, named)
+        return tuple(self._coefficient(name, pred, label) for name in COEFFICIENTS)
 
     def fixed_constraint(
         self, fix_value: Tensor | float, sens: Tensor, *label: Tensor, **named: Tensor

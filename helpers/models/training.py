@@ -64,9 +64,10 @@ def train(
     checkpoint : a file written after every epoch (whole or not at all). If it is there already, the run
         goes on after the epoch it holds.
     augment : None, or "flip": each image is mirrored with probability 1/2
-    fairness : called as `fairness(logit, sens, label)` and added to the loss of each batch, times `strength`.
-        `logit` float (N, 1) (with two logits: of class 1 minus class 0), `sens` float (N, G) one-hot groups,
-        `label` float (N, 1). Returns a scalar tensor.
+    fairness : called as `fairness(logit, sens, label)` and added to the loss of each batch, times `strength`: a loss of
+        `helpers.losses`, or your own. `logit` float (N, 1) (with two logits: of class 1 minus class 0; with more, all of
+        them, (N, C)), `sens` float (N, G) one-hot groups, `label` float (N, 1). Returns a scalar tensor. What a loss
+        remembers (it has `reset`) is forgotten at the start, and kept in the checkpoint.
     strength : float
     progress : bool, show a bar
 
@@ -97,7 +98,7 @@ def train(
     if validation is not None:
         first, _ = _look(validation, batch_size)
         _check_fit(trained, validation, first, classes or data_in.classes_of(validation), device)
-    groups = _check_fairness(fairness, data, outputs)
+    groups = _check_fairness(fairness, data)
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
     if not parameters:
         raise ValueError("model: no parameter has requires_grad=True, so there is nothing to train")
@@ -108,7 +109,7 @@ def train(
         "images": len(data) if hasattr(data, "loader") else None,
         "outputs": outputs,
         "image_size": list(start[0].shape[-2:]),
-        "fairness": None if fairness is None else getattr(fairness, "__qualname__", type(fairness).__qualname__),
+        "fairness": None if fairness is None else _described(fairness),
     }
     # The bytes that the run starts from: without them a resumed run could mix two models or two data sets.
     configuration = settings | {
@@ -132,6 +133,13 @@ def train(
         for generator, order in zip(data_in.generators_of(data), saved["order"], strict=True):
             generator.set_state(order)
 
+    remembers = isinstance(fairness, nn.Module)
+    if remembers:
+        fairness.train()
+        for part in fairness.modules():
+            getattr(part, "reset", lambda: None)()
+        if saved is not None:
+            fairness.load_state_dict(saved["fairness"])
     task = Task(fairness, strength, groups)
     plan = Plan(batch_size, seed, settings["augment"], device, outputs, classes)
     bar = tqdm(total=steps * epochs, initial=steps * len(history), desc="train", unit="batch", disable=not progress)
@@ -154,6 +162,7 @@ def train(
                         "optimizer": optimizer.state_dict(),
                         "schedule": schedule.state_dict(),
                         "history": history,
+                        "fairness": fairness.state_dict() if remembers else None,
                         "order": [generator.get_state() for generator in data_in.generators_of(data)],
                     },
                 )
@@ -193,9 +202,10 @@ class Task:
         loss = task_loss(logits, target)
         if self.fairness is None:
             return loss
-        logit = logits if logits.shape[1] == 1 else logits[:, 1:] - logits[:, :1]
+        logit = logits[:, 1:] - logits[:, :1] if logits.shape[1] == 2 else logits
         sens = F.one_hot(group, self.groups).to(logits.dtype)
-        return loss + self.strength * self.fairness(logit, sens, target[:, None].to(logits.dtype))
+        fairness = getattr(self.fairness, "on_batch", self.fairness)  # a loss with another call of its own brings this one
+        return loss + self.strength * fairness(logit, sens, target[:, None].to(logits.dtype))
 
 
 def task_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -273,16 +283,16 @@ def _check_fit(model: nn.Module, data, first, classes, device) -> int:
     return outputs
 
 
-def _check_fairness(fairness, data, outputs: int) -> int:
+def _described(fairness: Fairness) -> str:
+    return str(fairness) if isinstance(fairness, nn.Module) else getattr(fairness, "__qualname__", type(fairness).__qualname__)
+
+
+def _check_fairness(fairness, data) -> int:
     if fairness is None:
         return 0
     if not callable(fairness):
         raise ValueError(
             f"fairness: {type(fairness).__name__} came; accepted is a callable (logit, sens, label) -> loss"
-        )
-    if outputs > 2:
-        raise ValueError(
-            f"fairness: the loss takes one logit an image, and the model has {outputs} classes; accepted: 2"
         )
     groups = data_in.group_count(data)
     if not groups:

@@ -1,0 +1,138 @@
+"""Newton's method on the dual of a projection: as many unknowns as constraints, however many rows.
+
+The projection of predictions p onto M linear constraints is
+
+    min_q  sum_n d(q_n, p_n)   subject to   sum_n a_nm q_n = b_m,   0 <= q_n <= 1.
+
+With multipliers lambda (M,) every row answers for itself: q_n(tilt_n) = argmin_q d(q, p_n) + tilt_n q, tilt_n = a_n . lambda.
+What is left is to find the lambda at which these answers keep the constraints. The residual r(lambda) = sum_n a_n q_n - b is
+the gradient of the concave dual, and its Jacobian is -sum_n a_n a_n^T s_n, s_n = -dq_n / dtilt_n >= 0. (Where q has a kink,
+as at the ends of [0, 1], s_n is an element of the generalised derivative: the method is then called semi-smooth.)
+
+References
+----------
+Boyd & Vandenberghe, "Convex Optimization", 2004, chapter 5. Qi & Sun, "A nonsmooth version of Newton's method",
+Mathematical Programming 58, 1993. Levenberg 1944 and Marquardt 1963 for the damping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Response = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+ITERATIONS = 200
+TOLERANCE = 1e-13  # of the largest residual that the constraint could have, sum |a|
+DAMPING = 1e-3, 1e-14  # at first, and the least
+REDUNDANT = 1e-13
+EASED, RAISED = 1e-2, 30.0  # what an accepted and a refused step make of the damping
+
+
+@dataclass(frozen=True)
+class Dual:
+    """What `solve` found: q (N,), tilts (N,), multipliers (B, K), and the number of Newton steps it took."""
+
+    value: Tensor
+    tilt: Tensor
+    multipliers: np.ndarray
+    steps: int
+
+
+def solve(
+    response: Response,
+    slope: Tensor,
+    wanted: Tensor,
+    *,
+    start: np.ndarray | None = None,
+    summed: Callable[[Tensor], Tensor] = lambda total: total,
+    tolerance: float = TOLERANCE,
+    iterations: int = ITERATIONS,
+) -> Dual:
+    """The multipliers at which the rows' answers keep every constraint `sum_n slope_n q_n = wanted`.
+
+    Parameters
+    ----------
+    response : tilt (N,) -> (q (N,) in [0, 1], falling in the tilt; s (N,) = -dq / dtilt, zero or more)
+    slope : (N, B, K), the coefficients of B blocks of K constraints. No row may have coefficients in two blocks, so that
+        each block is a problem of its own; they are solved side by side
+    wanted : (B, K). A value that no q in [0, 1] reaches is moved to the nearest that one does
+    start : (B, K) multipliers to begin with; zero by default
+    summed : adds a total up over processes, each of which has some of the rows
+    tolerance : the residual that is small enough, as a part of the largest that the constraint could have
+    iterations : the most Newton steps to take
+
+    Returns
+    -------
+    Dual. Constraints that contradict each other leave the residual of the last step; rows without coefficients have tilt 0.
+    """
+    rows, blocks, size = slope.shape
+    flat = slope.reshape(rows, blocks * size)
+    products = _products(slope)  # (N, B K K)
+    # The constraints are few: what concerns them alone is worked out on the CPU, at one transfer a step.
+    most, least = (_host(summed(part.sum(0))) for part in (slope.clamp(min=0), slope.clamp(max=0)))  # (B, K)
+    wanted = np.clip(_host(wanted), least, most)
+    enough = tolerance * (most - least)
+    # In units of the tilts: a small group takes steps as long as a large one.
+    scale = _host(summed(products.sum(0))).reshape(blocks, size, size).diagonal(axis1=1, axis2=2)
+    scale = np.where(scale > 0, scale, 1.0)
+
+    def tilts(multipliers: np.ndarray) -> Tensor:
+        return flat @ torch.from_numpy(multipliers.reshape(-1)).to(flat)
+
+    def look(multipliers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        value, steepness = response(tilts(multipliers))
+        totals = _host(summed(torch.cat([value @ flat, steepness @ products])))
+        residual, curvature = totals[: blocks * size], totals[blocks * size :]
+        return residual.reshape(blocks, size) - wanted, curvature.reshape(blocks, size, size)
+
+    multipliers = np.zeros_like(wanted) if start is None else start
+    damping = np.full((blocks, 1), DAMPING[0])
+    residual, curvature = look(multipliers)
+    steps = 0
+    while (np.abs(residual) > enough).any() and steps < iterations:
+        steps += 1
+        step = _step(curvature, damping * scale, residual)
+        there = multipliers + step
+        new_residual, new_curvature = look(there)
+        # The dual is concave: if it still rises at the end of a step, it rose all the way. Past the top a step is kept
+        # if it came closer.
+        rises = (new_residual * step).sum(1, keepdims=True) >= 0
+        kept = rises | (_size(new_residual, scale) < 0.99 * _size(residual, scale))
+        multipliers = np.where(kept, there, multipliers)
+        residual = np.where(kept, new_residual, residual)
+        curvature = np.where(kept[..., None], new_curvature, curvature)
+        damping = np.where(kept, np.maximum(damping * EASED, DAMPING[1]), np.maximum(damping * RAISED, 1e-6))
+    tilt = tilts(multipliers)
+    value, steepness = response(tilt)
+    # What rounding of the tilts leaves of the residual, a last step takes to first order.
+    last = _step(curvature, damping * scale, residual)
+    return Dual((value - steepness * tilts(last)).clamp(0, 1), tilt, multipliers, steps)
+
+
+def _host(tensor: Tensor) -> np.ndarray:
+    return tensor.cpu().numpy().astype(np.float64, copy=False)
+
+
+def _products(slope: Tensor) -> Tensor:
+    """a_k a_l of every row and block, (N, B K K): a weighted sum of them is every block's curvature."""
+    if slope.shape[2] == 1:
+        return slope[..., 0].square()
+    return (slope[..., :, None] * slope[..., None, :]).flatten(start_dim=1)
+
+
+def _step(curvature: np.ndarray, damping: np.ndarray, residual: np.ndarray) -> np.ndarray:
+    """The damped Newton step of every block, (curvature + damping)^-1 residual."""
+    if residual.shape[1] == 1:
+        return residual / (curvature[:, 0] + damping)
+    # Constraints that repeat each other make the curvature singular to rounding.
+    damping = damping + REDUNDANT * curvature.diagonal(axis1=1, axis2=2)
+    return np.linalg.solve(curvature + damping[:, None] * np.eye(residual.shape[1]), residual[..., None])[..., 0]
+
+
+def _size(residual: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    return (residual**2 / scale).sum(1, keepdims=True)
