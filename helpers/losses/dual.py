@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ def solve(
     wanted: Tensor,
     *,
     start: np.ndarray | None = None,
-    summed: Callable[[Tensor], Tensor] = lambda total: total,
+    summed: Callable[[Tensor], Tensor] | None = None,
     tolerance: float = TOLERANCE,
     iterations: int = ITERATIONS,
 ) -> Dual:
@@ -62,7 +63,7 @@ def solve(
         each block is a problem of its own; they are solved side by side
     wanted : (B, K). A value that no q in [0, 1] reaches is moved to the nearest that one does
     start : (B, K) multipliers to begin with; zero by default
-    summed : adds a total up over processes, each of which has some of the rows
+    summed : adds a total up over processes, each of which has some of the rows; None if there is but one
     tolerance : the residual that is small enough, as a part of the largest that the constraint could have
     iterations : the most Newton steps to take
 
@@ -71,58 +72,79 @@ def solve(
     Dual. Constraints that contradict each other leave the residual of the last step; rows without coefficients have tilt 0.
     """
     rows, blocks, size = slope.shape
+    shared, summed = summed is not None, summed or (lambda total: total)
+    sums = _host(summed(torch.stack([slope, slope.abs(), slope.square()]).sum(1)))  # (3, B, K)
+    wanted = np.clip(_host(wanted), (sums[0] - sums[1]) / 2, (sums[0] + sums[1]) / 2)  # what q = 0 or 1 by sign can reach
+    enough = tolerance * sums[1]
+    scale = np.where(sums[2] > 0, sums[2], 1.0)  # in units of the tilts: a small group takes steps as long as a large one
+
+    # The constraints are few: what concerns them alone is worked out on the CPU, at one transfer a step. There NumPy spends
+    # less than torch on each call.
     flat = slope.reshape(rows, blocks * size)
-    products = _products(slope)  # (N, B K K)
-    # The constraints are few: what concerns them alone is worked out on the CPU, at one transfer a step.
-    most, least = (_host(summed(part.sum(0))) for part in (slope.clamp(min=0), slope.clamp(max=0)))  # (B, K)
-    wanted = np.clip(_host(wanted), least, most)
-    enough = tolerance * (most - least)
-    # In units of the tilts: a small group takes steps as long as a large one.
-    scale = _host(summed(products.sum(0))).reshape(blocks, size, size).diagonal(axis1=1, axis2=2)
-    scale = np.where(scale > 0, scale, 1.0)
+    products = flat.square() if size == 1 else (slope[..., :, None] * slope[..., None, :]).flatten(start_dim=1)
+    cpu = slope.device.type == "cpu"
+    here = (flat.numpy(), products.numpy()) if cpu else (flat, products)
 
     def tilts(multipliers: np.ndarray) -> Tensor:
-        return flat @ torch.from_numpy(multipliers.reshape(-1)).to(flat)
+        moved = multipliers.reshape(-1)
+        return torch.from_numpy(here[0] @ moved) if cpu else flat @ torch.from_numpy(moved).to(flat)
 
-    def look(multipliers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        value, steepness = response(tilts(multipliers))
-        totals = _host(summed(torch.cat([value @ flat, steepness @ products])))
+    def look(multipliers: np.ndarray) -> _Look:
+        tilt = tilts(multipliers)
+        answers = response(tilt)
+        totals = [answer.numpy() @ part if cpu else answer @ part for answer, part in zip(answers, here, strict=True)]
+        totals = np.concatenate(totals) if cpu else torch.cat(totals)
+        if not cpu or shared:
+            totals = _host(summed(torch.as_tensor(totals).to(slope)))
         residual, curvature = totals[: blocks * size], totals[blocks * size :]
-        return residual.reshape(blocks, size) - wanted, curvature.reshape(blocks, size, size)
+        return _Look(tilt, *answers, residual.reshape(blocks, size) - wanted, curvature.reshape(blocks, size, size))
 
     multipliers = np.zeros_like(wanted) if start is None else start
     damping = np.full((blocks, 1), DAMPING[0])
-    residual, curvature = look(multipliers)
-    steps = 0
-    while (np.abs(residual) > enough).any() and steps < iterations:
+    seen = look(multipliers)
+    residual, curvature, steps, current = seen.residual, seen.curvature, 0, True
+    size_of = lambda residual: (residual * residual / scale).sum(1)
+    so_far = size_of(residual)
+    while steps < iterations and (np.abs(residual) > enough).any():
         steps += 1
         step = _step(curvature, damping * scale, residual)
         there = multipliers + step
-        new_residual, new_curvature = look(there)
+        seen = look(there)
         # The dual is concave: if it still rises at the end of a step, it rose all the way. Past the top a step is kept
         # if it came closer.
-        rises = (new_residual * step).sum(1, keepdims=True) >= 0
-        kept = rises | (_size(new_residual, scale) < 0.99 * _size(residual, scale))
-        multipliers = np.where(kept, there, multipliers)
-        residual = np.where(kept, new_residual, residual)
-        curvature = np.where(kept[..., None], new_curvature, curvature)
-        damping = np.where(kept, np.maximum(damping * EASED, DAMPING[1]), np.maximum(damping * RAISED, 1e-6))
-    tilt = tilts(multipliers)
-    value, steepness = response(tilt)
-    # What rounding of the tilts leaves of the residual, a last step takes to first order.
-    last = _step(curvature, damping * scale, residual)
-    return Dual((value - steepness * tilts(last)).clamp(0, 1), tilt, multipliers, steps)
+        now = size_of(seen.residual)
+        kept = now < 0.99 * so_far
+        current = kept.all()
+        if not current:
+            kept |= (seen.residual * step).sum(1) >= 0
+            current = kept.all()
+        if current:
+            multipliers, residual, curvature, so_far = there, seen.residual, seen.curvature, now
+            damping = np.maximum(damping * EASED, DAMPING[1])
+        else:
+            so_far, kept = np.where(kept, now, so_far), kept[:, None]
+            multipliers, residual = np.where(kept, there, multipliers), np.where(kept, seen.residual, residual)
+            curvature = np.where(kept[..., None], seen.curvature, curvature)
+            damping = np.where(kept, np.maximum(damping * EASED, DAMPING[1]), np.maximum(damping * RAISED, 1e-6))
+    if not current:
+        seen = look(multipliers)
+    # What is left of the residual, a last step takes to first order.
+    last = tilts(_step(curvature, damping * scale, residual))
+    return Dual((seen.value - seen.steepness * last).clamp(0, 1), seen.tilt, multipliers, steps)
+
+
+class _Look(NamedTuple):
+    """What a response to multipliers amounts to."""
+
+    tilt: Tensor
+    value: Tensor
+    steepness: Tensor
+    residual: np.ndarray
+    curvature: np.ndarray
 
 
 def _host(tensor: Tensor) -> np.ndarray:
     return tensor.cpu().numpy().astype(np.float64, copy=False)
-
-
-def _products(slope: Tensor) -> Tensor:
-    """a_k a_l of every row and block, (N, B K K): a weighted sum of them is every block's curvature."""
-    if slope.shape[2] == 1:
-        return slope[..., 0].square()
-    return (slope[..., :, None] * slope[..., None, :]).flatten(start_dim=1)
 
 
 def _step(curvature: np.ndarray, damping: np.ndarray, residual: np.ndarray) -> np.ndarray:
@@ -132,7 +154,3 @@ def _step(curvature: np.ndarray, damping: np.ndarray, residual: np.ndarray) -> n
     # Constraints that repeat each other make the curvature singular to rounding.
     damping = damping + REDUNDANT * curvature.diagonal(axis1=1, axis2=2)
     return np.linalg.solve(curvature + damping[:, None] * np.eye(residual.shape[1]), residual[..., None])[..., 0]
-
-
-def _size(residual: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    return (residual**2 / scale).sum(1, keepdims=True)

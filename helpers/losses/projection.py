@@ -25,7 +25,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from helpers.bias.statistics import LinearFractionalStatistic, divide
+from helpers.bias.statistics import LinearFractionalStatistic
 from helpers.losses import dual, processes
 from helpers.losses.base import FairnessLoss
 
@@ -57,6 +57,9 @@ class ProjectionLoss(FairnessLoss):
     proj_eps : number in [0, 0.5); the projection is moved into [proj_eps, 1 - proj_eps]
     **solver_kwargs : fairret's options of its solver. There is none to take them, which is said in a warning
     """
+
+    # Of the residual, before the last step. Where the response is smooth that step squares what is left.
+    tolerance = dual.TOLERANCE
 
     def __init__(
         self,
@@ -140,7 +143,8 @@ class ProjectionLoss(FairnessLoss):
     def _project(self, logit, prob, sens, label, named, target) -> tuple[Tensor, Tensor]:
         """Projected probabilities of 0 and of 1, (N, 2), and the tilts (N,)."""
         statistic, sens = self.statistic, sens.to(prob.dtype)
-        summed = processes.total if self.training else lambda part: part
+        shared = processes.total if self.training and processes.count() > 1 else None
+        summed = shared or (lambda part: part)
         if target is not None:
             target = torch.as_tensor(target, dtype=prob.dtype, device=prob.device)
             if not target.isfinite().all():
@@ -151,11 +155,14 @@ class ProjectionLoss(FairnessLoss):
         weight = sens[:, None] if stack else sens
         if target is None:
             num, denom = (summed((intercept + slope * rows).sum(0)) for intercept, slope in ((a0, a1), (b0, b1)))
-            target = divide(num, denom)
+            target = num / denom
+            # Without a target (nothing in the overall denominator) there is nothing to keep.
+            kept = target.isfinite()
+            target = torch.where(kept, target, 0.0)
+            weight = weight * kept
         try:
-            # F_s = c is a0 + a1 q = c (b0 + b1 q), summed over the group. Without a target (nothing in the overall
-            # denominator) there is nothing to keep.
-            intercept, slope = (((a - target * b).nan_to_num(nan=0.0) * weight).flatten(1) for a, b in ((a0, b0), (a1, b1)))
+            # F_s = c is a0 + a1 q = c (b0 + b1 q), summed over the group.
+            intercept, slope = (((a - target * b) * weight).flatten(1) for a, b in ((a0, b0), (a1, b1)))
         except RuntimeError as error:
             if "must match" not in str(error):
                 raise
@@ -164,16 +171,16 @@ class ProjectionLoss(FairnessLoss):
             ) from error
         wanted = -summed(intercept.sum(0))
         slope, wanted = _blocks(slope, wanted, sens.shape[1], summed)
-        value, tilt = self._solve(slope, wanted, logit[:, 0], prob[:, 0], summed)
+        value, tilt = self._solve(slope, wanted, logit[:, 0], prob[:, 0], shared)
         projected = value[:, None].clamp(self.proj_eps, 1 - self.proj_eps)
         return torch.cat([1 - projected, projected], dim=1), tilt
 
-    def _solve(self, slope, wanted, logit, prob, summed) -> tuple[Tensor, Tensor]:
+    def _solve(self, slope, wanted, logit, prob, shared) -> tuple[Tensor, Tensor]:
         """Projection and tilts, (N,) each, of constraints as `dual.solve` takes them."""
         found = None
         for response in self.responses(logit, prob):
             start = None if found is None else found.multipliers
-            found = dual.solve(response, slope, wanted, start=start, summed=summed)
+            found = dual.solve(response, slope, wanted, start=start, summed=shared, tolerance=self.tolerance)
         return found.value, found.tilt
 
 
@@ -182,6 +189,8 @@ class KLProjectionLoss(ProjectionLoss):
 
     The projection is a shift of every row's logit by its tilt.
     """
+
+    tolerance = 1e-8
 
     def torch_distance(self, pred: Tensor, proj: Tensor) -> Tensor:
         return self.torch_distance_with_logits(_logit(pred), proj)
@@ -203,6 +212,8 @@ class KLProjectionLoss(ProjectionLoss):
 
 class JensenShannonProjectionLoss(ProjectionLoss):
     """Jensen-Shannon divergence, (KL(q || m) + KL(p || m)) / 2 with m = (q + p) / 2, in nats; at most log 2."""
+
+    tolerance = 1e-8
 
     def torch_distance(self, pred: Tensor, proj: Tensor) -> Tensor:
         return self.torch_distance_with_logits(_logit(pred), proj)
@@ -277,16 +288,16 @@ class TotalVariationProjectionLoss(ProjectionLoss):
         slope = tilt.clamp(-1, 1)[:, None]
         return value + ((prob - prob.detach()) * slope).mean()
 
-    def _solve(self, slope, wanted, logit, prob, summed) -> tuple[Tensor, Tensor]:
-        if slope.shape[2] == 1 and processes.count() == 1:
+    def _solve(self, slope, wanted, logit, prob, shared) -> tuple[Tensor, Tensor]:
+        if slope.shape[2] == 1 and shared is None:
             return _in_order(slope[..., 0], wanted[:, 0], prob)
         barrier, start, before = 1.0, None, None
         while True:
             response = _barrier(prob, barrier)
-            found = dual.solve(response, slope, wanted, start=start, summed=summed, tolerance=max(1e-13, 1e-16 / barrier))
+            found = dual.solve(response, slope, wanted, start=start, summed=shared, tolerance=max(1e-13, 1e-16 / barrier))
             # Each of a row's four walls costs at most `barrier`.
             gap, value = 4 * barrier * len(prob), (found.value - prob).abs().sum()
-            gap, value = summed(torch.stack([value.new_tensor(gap), value])).tolist()
+            gap, value = (shared or (lambda part: part))(torch.stack([value.new_tensor(gap), value])).tolist()
             if gap <= self.CLOSE * value or barrier < 1e-13:
                 return found.value, found.tilt
             # The multipliers approach their limit nearly in proportion to the barrier: a tenth of the last change is left.
@@ -335,12 +346,11 @@ def _barrier(prob: Tensor, height: float) -> dual.Response:
 
 def _blocks(slope: Tensor, wanted: Tensor, groups: int, summed) -> tuple[Tensor, Tensor]:
     """Constraints (N, K S) and (K S,) as blocks (N, B, K) and (B, K) that share no row, as many as there are."""
-    used = (slope != 0).reshape(len(slope), -1, groups)
-    most = torch.stack([used.flatten(1).sum(1).amax(), used.any(1).sum(1).amax()])
-    per_row, groups_of_row = (summed((most > 1).to(slope.dtype)) == 0).tolist()
-    if per_row:
+    used = slope != 0
+    if summed(used.sum(1).amax().clamp(min=1) - 1) == 0:
         return slope[..., None], wanted[:, None]
-    if groups_of_row:
+    used = used.reshape(len(slope), -1, groups)
+    if summed(used.any(1).sum(1).amax().clamp(min=1) - 1) == 0:
         return slope.reshape(used.shape).transpose(1, 2).contiguous(), wanted.reshape(-1, groups).T
     return slope[:, None], wanted[None]
 
