@@ -60,17 +60,16 @@ def exact(name: str, statistic, logit, sens, *label) -> float:
     """The loss by a convex solver, run to convergence."""
     p = logit.detach().double().sigmoid()
     intercept, slope = (
-        each.numpy()
-        for each in statistic.fixed_constraint(statistic.overall_statistic(p, *label), sens.double(), *label)
+        each.numpy() for each in statistic.fixed_constraint(statistic.overall_statistic(p, *label), sens.double(), *label)
     )
     p = p[:, 0].numpy()
     q = cvxpy.Variable(len(p))
     m = (q + p) / 2
     distance = {
         "KLProjectionLoss": lambda: cvxpy.sum(cvxpy.kl_div(q, p) + cvxpy.kl_div(1 - q, 1 - p)),
-        "JensenShannonProjectionLoss": lambda: cvxpy.sum(
-            cvxpy.kl_div(q, m) + cvxpy.kl_div(1 - q, 1 - m) + cvxpy.kl_div(p, m) + cvxpy.kl_div(1 - p, 1 - m)
-        ) / 2,
+        "JensenShannonProjectionLoss": lambda: (
+            cvxpy.sum(cvxpy.kl_div(q, m) + cvxpy.kl_div(1 - q, 1 - m) + cvxpy.kl_div(p, m) + cvxpy.kl_div(1 - p, 1 - m)) / 2
+        ),
         "SquaredEuclideanProjectionLoss": lambda: cvxpy.sum_squares(q - p),
         "TotalVariationProjectionLoss": lambda: cvxpy.sum(cvxpy.abs(q - p)),
     }[name]()
@@ -96,9 +95,12 @@ def measure() -> pd.DataFrame:
     if fairtorch is not None:
         for size in (64, 1024, 4096):
             logit, _, label, group = batch(size, groups=2)
-            for name, published in (("DemographicParityLoss", "DemographicParityLoss"), ("EqualizedOddsLoss", "EqualiedOddsLoss")):
+            for name, published in (
+                ("DemographicParityLoss", "DemographicParityLoss"),
+                ("EqualizedOddsLoss", "EqualiedOddsLoss"),
+            ):
                 time_of = [
-                    seconds(lambda out, made=made: made(None, out, group, label), logit)
+                    seconds(lambda out, made=made, group=group, label=label: made(None, out, group, label), logit)
                     for made in (getattr(losses, name)([0, 1]), getattr(fairtorch, published)([0, 1]))
                 ]
                 (ours, value), (theirs, other) = time_of

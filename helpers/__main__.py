@@ -92,6 +92,17 @@ def train(
     epochs: Annotated[int, typer.Option(min=1)] = 5,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    fairness: Annotated[
+        str | None,
+        typer.Option(help="Add a fairness loss: norm, kl, lagrangian, … (helpers.losses.LOSSES)."),
+    ] = None,
+    equalize: Annotated[
+        str, typer.Option(help="What it makes equal: a statistic as an audit calls it, or equalized_odds.")
+    ] = "selection_rate",
+    strength: Annotated[float, typer.Option(help="Weight of the fairness loss.")] = 1.0,
+    gap: Annotated[
+        float | None, typer.Option(min=0, max=1, help="With lagrangian: the gap that is wanted. [0.05]")
+    ] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="File from which an interrupted training goes on.")
     ] = None,
@@ -99,6 +110,13 @@ def train(
 ) -> None:
     """Train a classifier on the train split, watch it on the validation split, and save it."""
     check(out, "--out")
+    if gap is not None and fairness != "lagrangian":
+        raise ValueError("--gap: only --fairness lagrangian takes a wanted gap; the others take --strength")
+    loss = None
+    if fairness is not None:
+        from helpers import losses
+
+        loss = losses.named(fairness, equalize, **({} if gap is None else {"gap": gap}))
     wanted = wish(None, data, root, target, protected, image_size, seed)
     faces, held_out = load(wanted, "train", option), load(wanted, "validation", option)
     from helpers import models
@@ -110,6 +128,8 @@ def train(
         faces, model, validation=held_out, epochs=epochs, batch_size=batch_size, lr=lr, seed=wanted["seed"],
         device=device,
         checkpoint=checkpoint,
+        fairness=loss,
+        strength=strength,
     )  # fmt: skip
     wanted |= {
         "target": faces.target,

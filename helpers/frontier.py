@@ -58,10 +58,10 @@ class Frontier:
         return None if rows.empty else int(rows[f"validation_{gap}"].idxmin())
 
     def plot(self, gap: str = Y, **options):
-        """Accuracy against gap; see `helpers.plots.frontier`."""
-        from helpers.plots import frontier
+        """Accuracy against gap; see `helpers.plots.losses.frontier`."""
+        from helpers.plots import losses
 
-        return frontier.frontier(self.table, gap=gap, **options)
+        return losses.frontier(self.table, gap=gap, **options)
 
 
 def sweep(
@@ -102,19 +102,37 @@ def sweep(
         if loss is not None and not own:
             raise ValueError(f"strengths: none given for {name!r}")
         runs += [(name, loss, float(strength), seed) for strength in (own if loss is not None else (0.0,)) for seed in seeds]
-    kept = {"train": resume.fingerprint(problem.train.images, problem.train.targets),
-            "model": resume.weights_fingerprint(problem.model), "epochs": epochs, "lr": lr, "batch": batch_size}
+    kept = {
+        "train": resume.fingerprint(problem.train.images, problem.train.targets),
+        "model": resume.weights_fingerprint(problem.model),
+        "epochs": epochs,
+        "lr": lr,
+        "batch": batch_size,
+    }
     rows, failed, predictions = [], [], {split: [] for split in SPLITS}
     sets = {split: getattr(problem, split) for split in SPLITS}
     truth = {}
     for name, loss, strength, seed in tqdm(runs, "sweep", unit="model", disable=not progress):
-        key = kept | {"loss": _text(loss), "strength": strength, "seed": seed,
-                      "images": [resume.fingerprint(each.images) for each in sets.values()]}
+        key = kept | {
+            "loss": _text(loss),
+            "strength": strength,
+            "seed": seed,
+            "images": [resume.fingerprint(each.images) for each in sets.values()],
+        }
         path = cache_dir("frontier") / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.npz"
         if not path.is_file():
             try:
-                model = helpers.train(problem.train, problem.model, epochs=epochs, lr=lr, batch_size=batch_size, seed=seed,
-                                      fairness=copy.deepcopy(loss), strength=strength, progress=False)
+                model = helpers.train(
+                    problem.train,
+                    problem.model,
+                    epochs=epochs,
+                    lr=lr,
+                    batch_size=batch_size,
+                    seed=seed,
+                    fairness=copy.deepcopy(loss),
+                    strength=strength,
+                    progress=False,
+                )
             except (FloatingPointError, RuntimeError) as error:
                 failed.append({"loss": name, "strength": strength, "seed": seed, "error": str(error).splitlines()[0]})
                 continue
@@ -145,8 +163,10 @@ def _judged(pred: dict, truth: dict, sets: dict) -> dict:
     for split in ("test", "validation"):
         result = helpers.audit(truth[split][0], pred[split], truth[split][1], groups=sets[split].groups)
         before = "" if split == "test" else "validation_"
-        for name, value, interval in ((X, result.value, result.interval), *((gap, result.gap, result.gap_interval)
-                                                                           for gap in (Y, "demographic_parity"))):
+        for name, value, interval in (
+            (X, result.value, result.interval),
+            *((gap, result.gap, result.gap_interval) for gap in (Y, "demographic_parity")),
+        ):
             row[before + name] = value(name)
             if split == "test":
                 row[f"{name}_low"], row[f"{name}_high"] = interval(name)

@@ -4,6 +4,13 @@ Two calls, those of the libraries they come from: `loss(logit, sens, *label)` (f
 (FairTorch). `helpers.train(..., fairness=loss, strength=...)` takes both.
 """
 
+from helpers.bias.statistics import (
+    STATISTICS,
+    FalsePositiveRate,
+    LinearFractionalStatistic,
+    StackedLinearFractionalStatistic,
+    TruePositiveRate,
+)
 from helpers.losses.base import FairnessLoss
 from helpers.losses.constraint import ConstraintLoss, DemographicParityLoss, EqualiedOddsLoss, EqualizedOddsLoss
 from helpers.losses.lagrangian import AugmentedLagrangianLoss
@@ -17,6 +24,49 @@ from helpers.losses.projection import (
 )
 from helpers.losses.unbiased import UnbiasedSquareLoss
 from helpers.losses.violation import LSELoss, NormLoss, ViolationLoss
+from helpers.names import choose
+
+#: The losses of a statistic, by the names that the command line takes.
+LOSSES: dict[str, type[FairnessLoss]] = {
+    "norm": NormLoss,
+    "lse": LSELoss,
+    "kl": KLProjectionLoss,
+    "jensen_shannon": JensenShannonProjectionLoss,
+    "squared_euclidean": SquaredEuclideanProjectionLoss,
+    "total_variation": TotalVariationProjectionLoss,
+    "unbiased": UnbiasedSquareLoss,
+    "lagrangian": AugmentedLagrangianLoss,
+}
+
+
+def named(loss: str, equalize: str = "selection_rate", **options) -> FairnessLoss:
+    """A loss by its name in `LOSSES` and the statistic that is to become equal.
+
+    Parameters
+    ----------
+    loss : a key of `LOSSES`
+    equalize : a linear-fractional statistic as an audit calls it, such as "selection_rate" or "true_positive_rate"; or
+        "equalized_odds", the true and the false positive rate together
+    **options : of the loss, such as `gap` for "lagrangian"
+
+    Raises
+    ------
+    ValueError : an unknown name (the nearest is named).
+
+    Examples
+    --------
+    >>> named("kl", "equalized_odds").statistic
+    StackedLinearFractionalStatistic(
+      (statistics): ModuleList(
+        (0): TruePositiveRate()
+        (1): FalsePositiveRate()
+      )
+    )
+    """
+    fit = {name: each for name, each in STATISTICS.items() if isinstance(each, LinearFractionalStatistic)}
+    fit["equalized_odds"] = StackedLinearFractionalStatistic(TruePositiveRate(), FalsePositiveRate())
+    made = LOSSES[choose(loss, LOSSES, "loss")]
+    return made(fit[choose(equalize, fit, "equalize")], **options)
 
 __all__ = [
     "AugmentedLagrangianLoss",
@@ -27,6 +77,7 @@ __all__ = [
     "FairnessLoss",
     "JensenShannonProjectionLoss",
     "KLProjectionLoss",
+    "LOSSES",
     "LSELoss",
     "MovingStatistic",
     "NormLoss",
@@ -35,4 +86,5 @@ __all__ = [
     "TotalVariationProjectionLoss",
     "UnbiasedSquareLoss",
     "ViolationLoss",
+    "named",
 ]

@@ -109,7 +109,7 @@ def _check(loss: torch.nn.Module, pred: Tensor, sens: Tensor, label: tuple[Tenso
         if each.dim() and len(each) != len(pred):
             raise ValueError(f"label: {len(pred)} rows expected, as in pred, {len(each)} given")
     check_range(pred, pred_as_logit, type(loss).__name__)
-    if not math.isfinite(sens.sum()) and not sens.isfinite().all():
+    if not math.isfinite(sens.detach().sum()) and not sens.isfinite().all():
         raise ValueError(f"sens: {_first(sens)} is missing; a row of no group has zeros")
 
 

@@ -111,9 +111,7 @@ class ConstraintLoss(nn.Module):
                 return self._penalty(X, out.reshape(rows).sigmoid(), sensitive, y).to(given)
             classes = out.shape[1]
             each = [
-                self._penalty(
-                    X, one[:, 0].sigmoid(), sensitive, None if y is None else of_class(y, k, classes)[:, 0].to(y.dtype)
-                )
+                self._penalty(X, one[:, 0].sigmoid(), sensitive, None if y is None else of_class(y, k, classes)[:, 0].to(y.dtype))
                 for k, one in enumerate(one_vs_rest(out, True))
             ]
             return torch.stack(each).mean().to(given)
@@ -189,9 +187,7 @@ class DemographicParityLoss(_ParityLoss):
     tensor(0.)
     """
 
-    def __init__(
-        self, sensitive_classes: Sequence = (0, 1), alpha: float = 1, p_norm: int = 2, *, tolerance: float = 0.0
-    ):
+    def __init__(self, sensitive_classes: Sequence = (0, 1), alpha: float = 1, p_norm: int = 2, *, tolerance: float = 0.0):
         super().__init__(PositiveRate(), 1, sensitive_classes, alpha, p_norm, tolerance)
 
     def forward(self, X, out: Tensor, sensitive: Tensor, y: Tensor | None = None) -> Tensor:
@@ -206,9 +202,7 @@ class EqualizedOddsLoss(_ParityLoss):
     Also under its published name, `EqualiedOddsLoss`. Parameters as in `DemographicParityLoss`.
     """
 
-    def __init__(
-        self, sensitive_classes: Sequence = (0, 1), alpha: float = 1, p_norm: int = 2, *, tolerance: float = 0.0
-    ):
+    def __init__(self, sensitive_classes: Sequence = (0, 1), alpha: float = 1, p_norm: int = 2, *, tolerance: float = 0.0):
         rates = StackedLinearFractionalStatistic(FalsePositiveRate(), TruePositiveRate())
         super().__init__(rates, 2, sensitive_classes, alpha, p_norm, tolerance)
         self.y_classes, self.n_y_class = [0, 1], 2

@@ -29,7 +29,7 @@ Response = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 ITERATIONS = 200
 TOLERANCE = 1e-13  # of the largest residual that the constraint could have, sum |a|
-DAMPING = 1e-3, 1e-14  # at first, and the least
+DAMPING = 1e-3, 1e-60  # at first, and the least
 REDUNDANT = 1e-13
 EASED, RAISED = 1e-2, 30.0  # what an accepted and a refused step make of the damping
 
