@@ -241,7 +241,7 @@ class LinearFractionalStatistic(Statistic):
         def fixed(num: str, denom: str) -> Tensor:
             num, denom = (_line(zero, self._coefficient(name, zero, label), zero.new_zeros(())) for name in (num, denom))
             term = num - denom * fix_value  # (N, ..., 1) or (N, ..., S)
-            weight = sens.reshape(len(sens), *[1] * (term.dim() - 2), -1)
+            weight = sens.reshape(len(sens), *[1] * (term.dim() - 2), sens.shape[1])
             return (term * weight).flatten(start_dim=1)
 
         return fixed("num_intercept", "denom_intercept"), fixed("num_slope", "denom_slope")
@@ -600,7 +600,7 @@ def _total(line: Tensor, sens: Tensor | None) -> Tensor:
     """
     if sens is None:
         return line.sum(0)
-    return (line * sens.to(line.dtype).reshape(len(sens), *[1] * (line.dim() - 2), -1)).sum(0)
+    return (line * sens.to(line.dtype).reshape(len(sens), *[1] * (line.dim() - 2), sens.shape[1])).sum(0)
 
 
 def _checked(

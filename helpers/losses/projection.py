@@ -131,13 +131,14 @@ class ProjectionLoss(FairnessLoss):
         target_statistic: Tensor | float | None = None,
         **named: Tensor,
     ) -> Tensor:
-        if not len(pred):
+        if not len(pred) and (processes.count() == 1 or not self.training):
             return pred.sum()
         exact = _exact(pred)
         with torch.no_grad():
             logit, prob = _point(pred, pred_as_logit)
             proj, tilt = self._project(logit, prob, sens, label, named, target_statistic)
-        return self._shared(self._value(exact, proj, tilt, pred_as_logit), len(pred)).to(pred.dtype)
+        value = self._value(exact, proj, tilt, pred_as_logit) if len(pred) else exact.sum()  # the mean of nothing is NaN
+        return self._shared(value, len(pred)).to(pred.dtype)
 
     def _value(self, pred: Tensor, proj: Tensor, tilt: Tensor, pred_as_logit: bool) -> Tensor:
         return (self.torch_distance_with_logits if pred_as_logit else self.torch_distance)(pred, proj)
@@ -379,11 +380,11 @@ def _barrier(prob: Tensor, height: float) -> dual.Response:
 def _blocks(slope: Tensor, wanted: Tensor, groups: int, summed) -> tuple[Tensor, Tensor]:
     """Constraints (N, K S) and (K S,) as blocks (N, B, K) and (B, K) that share no row, as many as there are."""
     used = slope != 0
-    if summed(used.sum(1).amax().clamp(min=1) - 1) == 0:
+    if summed((used.sum(1) > 1).any().long()) == 0:
         return slope[..., None], wanted[:, None]
-    used = used.reshape(len(slope), -1, groups)
-    if summed(used.any(1).sum(1).amax().clamp(min=1) - 1) == 0:
-        return slope.reshape(used.shape).transpose(1, 2).contiguous(), wanted.reshape(-1, groups).T
+    used = used.unflatten(1, (-1, groups))
+    if summed((used.any(1).sum(1) > 1).any().long()) == 0:
+        return slope.unflatten(1, (-1, groups)).transpose(1, 2).contiguous(), wanted.reshape(-1, groups).T
     return slope[:, None], wanted[None]
 
 
