@@ -31,8 +31,9 @@ def weights_fingerprint(model: nn.Module) -> str:
 
 def write(path: str | os.PathLike, configuration: dict, state: dict) -> None:
     """Write a run's configuration and its state after an epoch, through a temporary file and a rename."""
-    with whole(path) as temporary:
-        torch.save({"configuration": configuration, "state": state}, temporary)
+    # Into an open file: given a name, torch refuses one without a suffix.
+    with whole(path) as temporary, open(temporary, "wb") as file:
+        torch.save({"configuration": configuration, "state": state}, file)
 
 
 def read(path: str | os.PathLike, configuration: dict) -> dict | None:
