@@ -68,6 +68,7 @@ def named(loss: str, equalize: str = "selection_rate", **options) -> FairnessLos
     made = LOSSES[choose(loss, LOSSES, "loss")]
     return made(fit[choose(equalize, fit, "equalize")], **options)
 
+
 __all__ = [
     "AugmentedLagrangianLoss",
     "ConstraintLoss",

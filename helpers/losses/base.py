@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 SQUASHED = ("Sigmoid", "Softmax")  # what the gradient's history calls a tensor of probabilities
+SATURATED = 300.0  # of logits: exp(-300) has a square, and so have its reciprocals
 ENOUGH_TO_TELL = 32  # logits that all happen to lie in [0, 1] are no accident from here on
 
 
@@ -52,7 +53,8 @@ class FairnessLoss(torch.nn.Module, abc.ABC):
         -----
         UserWarning : 32 or more logits all lie in [0, 1], as probabilities would.
         """
-        _check(self, pred, sens, label, pred_as_logit)
+        named = {name: each for name, each in options.items() if isinstance(each, Tensor) and name != "target_statistic"}
+        _check(self, pred, sens, (*label, *named.values()), pred_as_logit)
         given = pred.dtype
         with torch.autocast(pred.device.type, enabled=False):
             if given in (torch.float16, torch.bfloat16):
@@ -66,8 +68,42 @@ class FairnessLoss(torch.nn.Module, abc.ABC):
                     if hasattr(module, "slot"):  # what it remembers, it remembers for each class
                         module.slot = k
                 own = (of_class(y, k, pred.shape[1]) for y in label)
+                options |= {name: of_class(y, k, pred.shape[1]) for name, y in named.items()}
                 each.append(self.binary(one, sens, *own, pred_as_logit=pred_as_logit, **options))
+            for module in self.modules():
+                if hasattr(module, "slot"):
+                    module.slot = 0
             return torch.stack(each).mean().to(given)
+
+
+def exact(pred: Tensor) -> Tensor:
+    """`pred` in float64, where the device has it."""
+    return pred.to(torch.float32 if pred.device.type == "mps" else torch.float64)
+
+
+def probabilities(pred: Tensor, pred_as_logit: bool) -> Tensor:
+    """Probabilities in float64. Of logits they stay so far from 0 that a statistic's quotients have finite gradients."""
+    pred = exact(pred)
+    return pred.clamp(-SATURATED, SATURATED).sigmoid() if pred_as_logit else pred
+
+
+def fitting(target: Tensor | float, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """A target statistic as a tensor in the precision of `like`.
+
+    Raises
+    ------
+    ValueError : it is not finite, or does not broadcast to `shape`, that of the statistic's values.
+    """
+    target = torch.as_tensor(target, dtype=like.dtype, device=like.device)
+    if not target.isfinite().all():
+        raise ValueError(f"target_statistic: {target.tolist()} given; finite numbers expected")
+    try:
+        target.broadcast_to(shape)
+    except RuntimeError:
+        raise ValueError(
+            f"target_statistic: shape {tuple(target.shape)} given, which does not fit values of shape {tuple(shape)}"
+        ) from None
+    return target
 
 
 def one_vs_rest(pred: Tensor, pred_as_logit: bool) -> list[Tensor]:
@@ -86,7 +122,7 @@ def of_class(label: Tensor, k: int, classes: int) -> Tensor:
     if label.dim() == 2 and label.shape[1] == classes:
         return label[:, k : k + 1]
     if label.dim() == 1 or label.shape[1] == 1:
-        outside = (label < 0) | (label >= classes) | (label != label.round())
+        outside = (label < 0) | (label >= classes) | (label != label.long())
         if outside.any():
             raise ValueError(f"label: {label[outside][0].item():g} is none of the classes 0 to {classes - 1} of pred")
         return (label.reshape(-1, 1) == k).float()
@@ -144,5 +180,5 @@ def check_range(pred: Tensor, pred_as_logit: bool, name: str, argument: str = "p
 
 
 def _first(tensor: Tensor) -> str:
-    row = int((~tensor.isfinite()).flatten(start_dim=1).any(1).nonzero()[0]) if tensor.dim() > 1 else 0
+    row = int((~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()[0])
     return f"the value {tensor[row].tolist()} at row {row}"

@@ -35,7 +35,7 @@ from helpers.bias.statistics import (
     TruePositiveRate,
 )
 from helpers.losses import processes
-from helpers.losses.base import check_range, of_class, one_vs_rest
+from helpers.losses.base import check_range, of_class, one_vs_rest, probabilities
 
 
 class ConstraintLoss(nn.Module):
@@ -56,8 +56,8 @@ class ConstraintLoss(nn.Module):
             raise ValueError(f"alpha: {alpha!r} given; a number of 0 or more expected")
         self.n_class, self.alpha, self.p_norm = n_class, alpha, p_norm
         self.n_constraints, self.dim_condition = 2, n_class + 1
-        self.register_buffer("M", torch.zeros(self.n_constraints, self.dim_condition), persistent=False)
-        self.register_buffer("c", torch.zeros(self.n_constraints), persistent=False)
+        self.M = torch.zeros(self.n_constraints, self.dim_condition)
+        self.c = torch.zeros(self.n_constraints)
 
     def mu_f(self, X=None, out: Tensor | None = None, sensitive: Tensor | None = None, y: Tensor | None = None) -> Tensor:
         """The mean prediction under every condition, (conditions,), NaN where a condition has no rows.
@@ -108,12 +108,12 @@ class ConstraintLoss(nn.Module):
             if out.dim() == 2 and out.shape[1] == 2:
                 out = out[:, 1:] - out[:, :1]
             if out.dim() == 1 or out.shape[1] == 1:
-                return self._penalty(X, out.reshape(rows).sigmoid(), sensitive, y).to(given)
+                return self._penalty(X, probabilities(out.reshape(rows), True), sensitive, y).to(given)
             classes = out.shape[1]
-            each = [
-                self._penalty(X, one[:, 0].sigmoid(), sensitive, None if y is None else of_class(y, k, classes)[:, 0].to(y.dtype))
-                for k, one in enumerate(one_vs_rest(out, True))
-            ]
+            each = []
+            for k, one in enumerate(one_vs_rest(out, True)):
+                own = None if y is None else of_class(y, k, classes)[:, 0]
+                each.append(self._penalty(X, probabilities(one[:, 0], True), sensitive, own))
             return torch.stack(each).mean().to(given)
 
     def _penalty(self, X, prob: Tensor, sensitive: Tensor, y: Tensor | None) -> Tensor:
@@ -153,12 +153,13 @@ class _ParityLoss(ConstraintLoss):
         away = torch.cat([apart, -everybody], dim=1)
         self.M = torch.stack([away, -away], dim=1).flatten(end_dim=1)
         self.n_constraints, self.dim_condition = self.M.shape
-        self.c = torch.full((self.n_constraints,), float(tolerance))
+        self.c = torch.full((self.n_constraints,), tolerance, dtype=torch.float64)
 
     def mu_f(self, X=None, out: Tensor | None = None, sensitive: Tensor | None = None, y: Tensor | None = None) -> Tensor:
         pred = out[:, -1:] if out.dim() == 2 else out[:, None]  # of two columns, that of class 1
         sensitive = sensitive.reshape(-1, 1)
-        member = sensitive == torch.tensor(self.sensitive_classes, device=sensitive.device)
+        wide = torch.float32 if sensitive.device.type == "mps" else torch.float64  # float32 is too coarse for large codes
+        member = sensitive.to(wide) == torch.tensor(self.sensitive_classes, dtype=wide, device=sensitive.device)
         if not member.any(1).all():
             stranger = sensitive[~member.any(1)][0].item()
             raise ValueError(f"sensitive: {stranger!r} is none of sensitive_classes {self.sensitive_classes}")
@@ -190,10 +191,8 @@ class DemographicParityLoss(_ParityLoss):
     def __init__(self, sensitive_classes: Sequence = (0, 1), alpha: float = 1, p_norm: int = 2, *, tolerance: float = 0.0):
         super().__init__(PositiveRate(), 1, sensitive_classes, alpha, p_norm, tolerance)
 
-    def forward(self, X, out: Tensor, sensitive: Tensor, y: Tensor | None = None) -> Tensor:
-        return super().forward(X, out, sensitive)  # labels are accepted and not used
-
-    forward.__doc__ = ConstraintLoss.forward.__doc__
+    def mu_f(self, X=None, out: Tensor | None = None, sensitive: Tensor | None = None, y: Tensor | None = None) -> Tensor:
+        return super().mu_f(X=X, out=out, sensitive=sensitive)  # labels are accepted and not used
 
 
 class EqualizedOddsLoss(_ParityLoss):

@@ -31,6 +31,7 @@ ITERATIONS = 200
 TOLERANCE = 1e-13  # of the largest residual that the constraint could have, sum |a|
 DAMPING = 1e-3, 1e-60  # at first, and the least
 REDUNDANT = 1e-13
+CLOSER = 0.25  # what a step past the top has to make of the squared residual
 EASED, RAISED = 1e-2, 30.0  # what an accepted and a refused step make of the damping
 
 
@@ -113,7 +114,7 @@ def solve(
         # The dual is concave: if it still rises at the end of a step, it rose all the way. Past the top a step is kept
         # if it came closer.
         now = size_of(seen.residual)
-        kept = now < 0.99 * so_far
+        kept = now < CLOSER * so_far
         current = kept.all()
         if not current:
             kept |= (seen.residual * step).sum(1) >= 0

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from helpers.bias.statistics import LinearFractionalStatistic
-from helpers.losses.base import FairnessLoss
+from helpers.losses.base import FairnessLoss, probabilities
 from helpers.losses.moving import MovingStatistic
 
 
@@ -84,7 +84,8 @@ class AugmentedLagrangianLoss(FairnessLoss):
                 each.reset()
 
     def binary(self, pred: Tensor, sens: Tensor, *label: Tensor, pred_as_logit: bool = True, **named: Tensor) -> Tensor:
-        pred = pred.sigmoid() if pred_as_logit else pred
+        pred = probabilities(pred, pred_as_logit)
+        sens = sens.to(pred.dtype)
         excess, pairs = self._excess(self.statistic(pred, sens, *label, **named))
         multipliers = self.multipliers.get(self.slot, torch.zeros_like(excess)).to(excess)
         if multipliers.shape != excess.shape:

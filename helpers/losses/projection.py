@@ -35,10 +35,9 @@ from torch import Tensor
 
 from helpers.bias.statistics import LinearFractionalStatistic
 from helpers.losses import dual, processes
-from helpers.losses.base import FairnessLoss
+from helpers.losses.base import SATURATED, FairnessLoss, exact, fitting
 
 BISECTIONS = 60
-SATURATED = 500.0  # in float64 the probability of a logit beyond about 700 is zero, and its logarithm not finite
 
 
 class ProjectionLoss(FairnessLoss):
@@ -119,6 +118,8 @@ class ProjectionLoss(FairnessLoss):
     ) -> Tensor:
         """The nearest fair predictions: probabilities (N, 1) in the precision of `pred`, without gradient."""
         with torch.no_grad():
+            if not len(pred):
+                return pred.detach().clone()
             logit, prob = _point(pred, pred_as_logit)
             return self._project(logit, prob, sens, label, named, target_statistic)[0][:, 1:].to(pred.dtype)
 
@@ -133,11 +134,11 @@ class ProjectionLoss(FairnessLoss):
     ) -> Tensor:
         if not len(pred) and (processes.count() == 1 or not self.training):
             return pred.sum()
-        exact = _exact(pred)
+        given = exact(pred)
         with torch.no_grad():
             logit, prob = _point(pred, pred_as_logit)
             proj, tilt = self._project(logit, prob, sens, label, named, target_statistic)
-        value = self._value(exact, proj, tilt, pred_as_logit) if len(pred) else exact.sum()  # the mean of nothing is NaN
+        value = self._value(given, proj, tilt, pred_as_logit) if len(pred) else given.sum()  # the mean of nothing is NaN
         return self._shared(value, len(pred)).to(pred.dtype)
 
     def _value(self, pred: Tensor, proj: Tensor, tilt: Tensor, pred_as_logit: bool) -> Tensor:
@@ -154,10 +155,6 @@ class ProjectionLoss(FairnessLoss):
         statistic, sens = self.statistic, sens.to(prob.dtype)
         shared = processes.total if self.training and processes.count() > 1 else None
         summed = shared or (lambda part: part)
-        if target is not None:
-            target = torch.as_tensor(target, dtype=prob.dtype, device=prob.device)
-            if not target.isfinite().all():
-                raise ValueError(f"target_statistic: {target.tolist()} given; finite numbers expected")
         a0, a1, b0, b1 = statistic.coefficients(prob, *label, **named)
         stack = max(each.dim() for each in (a0, a1, b0, b1)) > 2
         rows = prob[:, None] if stack else prob  # (N, 1, 1) where coefficients are (N, K, 1)
@@ -169,15 +166,11 @@ class ProjectionLoss(FairnessLoss):
             kept = target.isfinite()
             target = torch.where(kept, target, 0.0)
             weight = weight * kept
-        try:
-            # F_s = c is a0 + a1 q = c (b0 + b1 q), summed over the group.
-            intercept, slope = (((a - target * b) * weight).flatten(1) for a, b in ((a0, b0), (a1, b1)))
-        except RuntimeError as error:
-            if "must match" not in str(error):
-                raise
-            raise ValueError(
-                f"target_statistic: shape {tuple(target.shape)} given, which does not fit {sens.shape[1]} groups"
-            ) from error
+        else:
+            parts = max(each.shape[1] for each in (a0, a1, b0, b1) if each.dim() > 2) if stack else 1
+            target = fitting(target, prob, (parts, sens.shape[1]) if stack else (sens.shape[1],))
+        # F_s = c is a0 + a1 q = c (b0 + b1 q), summed over the group.
+        intercept, slope = (((a - target * b) * weight).flatten(1) for a, b in ((a0, b0), (a1, b1)))
         wanted = -summed(intercept.sum(0))
         slope, wanted = _blocks(slope, wanted, sens.shape[1], summed)
         value, tilt = self._solve(slope, wanted, logit[:, 0], prob[:, 0], shared)
@@ -191,6 +184,10 @@ class ProjectionLoss(FairnessLoss):
             start = None if found is None else found.multipliers
             found = dual.solve(response, slope, wanted, start=start, summed=shared, tolerance=self.tolerance)
         return found.value, found.tilt
+
+
+    def extra_repr(self) -> str:
+        return f"proj_eps={self.proj_eps:g}" if self.proj_eps else ""
 
 
 class KLProjectionLoss(ProjectionLoss):
@@ -275,8 +272,7 @@ class TotalVariationProjectionLoss(ProjectionLoss):
     With one statistic and one group a row, rows are moved in the order of how much they matter to the constraint, as far as
     they go, until it is kept: rows that matter alike share the rest by what they have room for, whatever their order. With
     several constraints a row it is a linear program, solved through a logarithmic barrier that is lowered step by step, to
-    within 1e-6 of the value; less closely, about 1e-3, where the constraints together leave rows no room at all, as those of
-    two attributes can among a handful of rows.
+    within 1e-6 of the value.
 
     The gradient is that of the loss's value, the tilt within [-1, 1], also for rows that stay where they are: moving one of
     them changes what the others have to make up for.
@@ -417,12 +413,8 @@ class _Searched:
 
 def _point(pred: Tensor, pred_as_logit: bool) -> tuple[Tensor, Tensor]:
     """Logits and probabilities (N, 1) in float64, where the device has it."""
-    exact = _exact(pred)
-    return (exact, exact.sigmoid()) if pred_as_logit else (_logit(exact, pred.dtype), exact)
-
-
-def _exact(pred: Tensor) -> Tensor:
-    return pred.to(torch.float32 if pred.device.type == "mps" else torch.float64)
+    given = exact(pred)
+    return (given, given.sigmoid()) if pred_as_logit else (_logit(given, pred.dtype), given)
 
 
 def _logit(prob: Tensor, precision: torch.dtype | None = None) -> Tensor:

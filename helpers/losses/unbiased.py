@@ -7,7 +7,7 @@ from torch import Tensor
 
 from helpers.bias.statistics import LinearFractionalStatistic
 from helpers.losses import processes
-from helpers.losses.base import FairnessLoss
+from helpers.losses.base import FairnessLoss, probabilities
 
 
 class UnbiasedSquareLoss(FairnessLoss):
@@ -38,16 +38,15 @@ class UnbiasedSquareLoss(FairnessLoss):
         self.statistic = statistic
 
     def binary(self, pred: Tensor, sens: Tensor, *label: Tensor, pred_as_logit: bool = True, **named: Tensor) -> Tensor:
-        pred = pred.sigmoid() if pred_as_logit else pred
-        exact = pred.double() if pred.device.type != "mps" else pred
-        a0, a1, b0, b1 = self.statistic.coefficients(exact, *label, **named)
+        pred = probabilities(pred, pred_as_logit)
+        a0, a1, b0, b1 = self.statistic.coefficients(pred, *label, **named)
         stack = max(each.dim() for each in (a0, a1, b0, b1)) > 2
-        rows = exact[:, None] if stack else exact
-        sens = sens.to(exact)
+        rows = pred[:, None] if stack else pred
+        sens = sens.to(pred)
         weight = torch.stack([sens, 1 - sens])  # of the group, and of everybody else: (2, N, S)
         weight = weight[:, :, None] if stack else weight
         num, denom = (a0 + a1 * rows) * weight, (b0 + b1 * rows) * weight  # (2, N, S) or (2, N, K, S)
-        parts = torch.stack([num, denom, num.square(), num * denom, denom.square(), (denom != 0).to(exact)])
+        parts = torch.stack([num, denom, num.square(), num * denom, denom.square(), (denom != 0).to(pred)])
         total = parts.sum(2)
         if self.training:
             total = processes.total(total)
@@ -58,4 +57,4 @@ class UnbiasedSquareLoss(FairnessLoss):
         variance = (num2 - 2 * value * cross + value.square() * denom2) / safe.square() * count / (count - 1).clamp(min=1)
         share = safe[1] / safe.sum(0)
         excess = share.square() * ((value[0] - value[1]).square() - variance.sum(0))
-        return torch.where(enough, excess, 0.0).sum().to(pred.dtype)
+        return torch.where(enough, excess, 0.0).sum()

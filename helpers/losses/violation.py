@@ -18,7 +18,7 @@ from torch import Tensor
 
 from helpers.bias.statistics import Statistic
 from helpers.losses import processes
-from helpers.losses.base import FairnessLoss
+from helpers.losses.base import FairnessLoss, fitting, probabilities
 
 
 class ViolationLoss(FairnessLoss):
@@ -59,9 +59,8 @@ class ViolationLoss(FairnessLoss):
         target_statistic: Tensor | float | None = None,
         **named: Tensor,
     ) -> Tensor:
-        if pred_as_logit:
-            pred = pred.sigmoid()
-        values, target = self._values(pred, sens, label, named, target_statistic)
+        pred = probabilities(pred, pred_as_logit)
+        values, target = self._values(pred, sens.to(pred.dtype), label, named, target_statistic)
         known = ~(values + target).isnan()
         complete = bool(known.all())
         if not complete:  # before the division, whose gradient in the target would be NaN
@@ -81,16 +80,7 @@ class ViolationLoss(FairnessLoss):
         values, overall = processes.values(self.statistic, pred, sens, label, named, shared=self.training)
         if target is None:
             return values, overall
-        target = torch.as_tensor(target, dtype=pred.dtype, device=pred.device)
-        if not target.isfinite().all():
-            raise ValueError(f"target_statistic: {target.tolist()} given; finite numbers expected")
-        try:
-            torch.broadcast_shapes(target.shape, values.shape)
-        except RuntimeError:
-            raise ValueError(
-                f"target_statistic: shape {tuple(target.shape)} given, which does not fit values of shape {tuple(values.shape)}"
-            ) from None
-        return values, target
+        return values, fitting(target, pred, values.shape)
 
 
 class NormLoss(ViolationLoss):
