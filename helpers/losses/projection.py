@@ -185,7 +185,6 @@ class ProjectionLoss(FairnessLoss):
             found = dual.solve(response, slope, wanted, start=start, summed=shared, tolerance=self.tolerance)
         return found.value, found.tilt
 
-
     def extra_repr(self) -> str:
         return f"proj_eps={self.proj_eps:g}" if self.proj_eps else ""
 
