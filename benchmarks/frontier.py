@@ -146,8 +146,9 @@ def main() -> None:
     if lines:
         with whole(RESULTS / f"{name}.txt") as part:
             part.write_text("\n".join(lines) + "\n")
+    shown = [f"{kind} {short}" for short in GAPS for kind in ("Norm", "KL", "Constraint", "Unbiased")] + list(rivals)
     for gap in (Y, "demographic_parity"):
-        drawn = found.plot(gap=gap)
+        drawn = found.plot(gap=gap, losses=[kind for kind in shown if kind in set(found.table["loss"])])
         with whole(RESULTS / f"{name}-{gap}.png") as part:
             drawn.savefig(part, bbox_inches="tight")
 
