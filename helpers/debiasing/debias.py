@@ -18,8 +18,10 @@ from tqdm.auto import tqdm
 from helpers.bias import NAMED, STATISTICS, Audit, audit
 from helpers.debiasing import select
 from helpers.debiasing.changes import changes
+from helpers.debiasing.deadline import OutOfTime, deadline
 from helpers.debiasing.fold import AFFINE, make_foldable
 from helpers.debiasing.holdout import stratified
+from helpers.debiasing.loading import Rows
 from helpers.debiasing.method import METHODS, Batch, Method, collect
 from helpers.debiasing.replay import Probe, logits_of, make_probe, replays
 from helpers.debiasing.result import CorrectionResult, Results, metric_name
@@ -35,6 +37,8 @@ HELD_OUT = 0.25
 PROBE = 16  # images on which layers are found and shortcuts are checked
 OF_SCORES = ("mean_score", "roc_auc")  # what an audit adds where it has scores
 OPTION_ALIASES = {"intervention_layers": "layer", "cav_layers": "layer"}  # DetoxAI's names
+OF_THE_CALL = ("method_timeout",)  # options that every method has
+WITHOUT_EFFECT = ("experiment_name", "use_cache")  # DetoxAI's: there is nothing to name, and features are always shared
 
 
 def debias(
@@ -50,6 +54,7 @@ def debias(
     test_dataloader=None,
     seed: int = 0,
     *,
+    method_timeout: float | None = None,
     include_vanila_in_results: bool | None = None,
     num_of_classes: int | None = None,
 ) -> Results | CorrectionResult:
@@ -78,6 +83,8 @@ def debias(
     include_vanilla : bool, put the model as it was into the results, and into the choice, as "Vanilla"
     test_dataloader : like `dataloader`, None to report on the held-out part
     seed : int, for the split, the methods and the intervals
+    method_timeout : seconds that each method may take, None for no limit; one that takes longer fails, and the others go
+        on. Also as an option, {"global": {"method_timeout": 600}}
     include_vanila_in_results : DetoxAI's spelling of `include_vanilla`
     num_of_classes : DetoxAI's; checked against the model's output
 
@@ -99,6 +106,7 @@ def debias(
     """
     chosen = chosen_methods(methods)
     options = merged_options(chosen, methods_config)
+    limits = {key: own.pop("method_timeout", method_timeout) for key, own in options.items()}
     pareto_metrics = directed(pareto_metrics)
     return_type = choose(return_type, RETURN_TYPES, "return_type")
     metrics = metrics if metrics == "all" else wanted_metrics(metrics)
@@ -114,17 +122,15 @@ def debias(
         first_batch(work, test_dataloader, "test_dataloader")
     for key in chosen:
         if "layer" in options[key]:
-            options[key]["layer"] = one_layer(work, options[key]["layer"], images)
+            options[key]["layer"] = layer_names(model, work, options[key]["layer"], images)
 
     batch = collect(work, dataloader, images, seed=seed)
     check_seen(batch)
     fit_rows, held_rows = split(batch, seed, group_names(dataloader, batch.groups))
     test = batch if test_dataloader is None else collect(work, test_dataloader, images, seed=seed)
     check_targets(test.y, test.logits.shape[1])
-    judge = Judge(
-        batch, held_rows, dataloader, test, None if test is batch else test_dataloader,
-        make_probe(work, batch.layer, images, group), metrics, pareto_metrics, seed,
-    )  # fmt: skip
+    probe = make_probe(work, batch.layer, images, group)
+    judge = Judge(batch, held_rows, dataloader, test, probe, metrics, pareto_metrics, seed)
 
     vanilla = judge(CorrectionResult(VANILLA, copy.deepcopy(work)), ())
     if lacking := [name for name in pareto_metrics if name not in vanilla.validation]:
@@ -132,36 +138,54 @@ def debias(
         raise ValueError(f"pareto_metrics: {lacking[0]!r} has no one value for {batch.classes} classes; of {accepted}")
     results = Results({VANILLA: vanilla} if include_vanilla else {})
     fit_on = batch.take(fit_rows)
-    for key in tqdm(chosen, "debias", unit="method", leave=False):
-        results[key] = run(METHODS[key], options[key], work, fit_on, judge)
+    bar = tqdm(chosen, "debias", unit="method", leave=False)
+    for key in bar:
+        bar.set_description(key)
+        results[key] = run(METHODS[key], options[key], work, fit_on, judge, limits[key])
     return selected(results, return_type, pareto_metrics, judge.constant)
 
 
-def run(entry: Method, options: dict, model: nn.Module, batch: Batch, judge: Judge) -> CorrectionResult:
+def run(
+    entry: Method, options: dict, model: nn.Module, batch: Batch, judge: Judge, limit: float | None = None
+) -> CorrectionResult:
     """One method on its own, timed; whatever goes wrong becomes the result's `error`, and the others go on."""
     start = time.perf_counter()
     try:
         if "binary" in entry.needs and batch.classes > 2:
             raise ValueError(f"target: {batch.classes} classes; {entry.key} is defined for two")
-        with untouched_random_state(batch.seed):
-            corrected = entry.function(model, batch, **options).eval()
+        with untouched_random_state(batch.seed), deadline(limit):
+            corrected = applied(entry, options, model, batch).eval()
         seconds = time.perf_counter() - start
         changed = changes(model, corrected)
         if any(name == batch.layer and isinstance(part, AFFINE) for name, part in changed):
             if replays(corrected, changed, batch, judge.probe):  # so nothing but the edit stands before the last layer
                 make_foldable(corrected, batch.layer, batch.last)
         return judge(CorrectionResult(entry.key, corrected, seconds=seconds), changed)
+    except OutOfTime:
+        seconds = time.perf_counter() - start
+        return CorrectionResult(entry.key, seconds=seconds, error=f"took longer than method_timeout, {limit:g} s")
     except Exception as error:
         seconds = time.perf_counter() - start
         return CorrectionResult(entry.key, seconds=seconds, error=str(error) or type(error).__name__)
 
 
+def applied(entry: Method, options: dict, model: nn.Module, batch: Batch) -> nn.Module:
+    """The corrected model. With several layers they are edited in the order in which they run, each on what is left by
+    the edits before it."""
+    if "layer" not in options:
+        return entry.function(model, batch, **options)
+    corrected = model
+    for place, layer in enumerate(options["layer"]):
+        seen = batch if place == 0 else batch.of(corrected)
+        corrected = entry.function(corrected, seen, **options | {"layer": layer})
+    return corrected
+
+
 class Judge:
     """Fills a result with what its model does on the held-out part and on the test data."""
 
-    def __init__(self, batch, held_rows, data, test, test_data, probe: Probe, metrics, pareto_metrics, seed):
-        self.batch, self.held_rows, self.data = batch, held_rows, data
-        self.test, self.test_data = test, test_data
+    def __init__(self, batch, held_rows, data, test, probe: Probe, metrics, pareto_metrics, seed):
+        self.batch, self.held_rows, self.test = batch, held_rows, test
         self.probe, self.metrics, self.pareto_metrics, self.seed = probe, metrics, pareto_metrics, seed
         self.constant: set[str] = set()  # methods that predict one class on the held-out part
         self.groups = group_names(data, batch.groups)
@@ -169,14 +193,14 @@ class Judge:
 
     def __call__(self, result: CorrectionResult, changed: tuple) -> CorrectionResult:
         model = result.model
-        logits = self.logits(result, changed, self.batch, self.data)
+        logits = self.logits(result, changed, self.batch)
         held = self.audit(self.batch, logits, self.held_rows)
         one_class = len(np.unique(hard(logits[self.held_rows]))) < 2
         if one_class:
             self.constant.add(result.method)
         shown, degenerate = held, one_class
-        if self.test_data is not None:
-            logits = self.logits(result, changed, self.test, self.test_data)
+        if self.test is not self.batch:
+            logits = self.logits(result, changed, self.test)
             shown = self.audit(self.test, logits, np.arange(len(self.test)))
             degenerate = one_class or len(np.unique(hard(logits))) < 2
         return replace(
@@ -190,11 +214,11 @@ class Judge:
             degenerate=degenerate,
         )
 
-    def logits(self, result: CorrectionResult, changed: tuple, batch: Batch, data) -> np.ndarray:
+    def logits(self, result: CorrectionResult, changed: tuple, batch: Batch) -> np.ndarray:
         """Logits for all rows; those of the model as it was are known already."""
         if result.method == VANILLA:
             return batch.logits.numpy()
-        return logits_of(result.model, changed, batch, self.probe, data)
+        return logits_of(result.model, changed, batch, self.probe)
 
     def audit(self, batch: Batch, logits: np.ndarray, rows: np.ndarray) -> Audit:
         """Audit of some rows of a batch."""
@@ -270,25 +294,28 @@ def chosen_methods(methods: str | Iterable[str]) -> list[str]:
 
 def merged_options(keys: list[str], config: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
     """Options by method: the defaults, "global" over them, the method's own over both. `config` is not changed."""
-    given: dict[str, Mapping] = {}
+    given: dict[str, dict] = {}
     for name, own in config.items():
         key = choose(name, ["global", *METHODS], "methods_config")
         if not isinstance(own, Mapping):
             raise ValueError(f"methods_config[{name!r}]: got {own!r}; a dict of options is needed")
-        given[key] = own
-    known = {option for key in METHODS for option in METHODS[key].defaults}
-    for key, own in given.items():
-        accepted = known if key == "global" else METHODS[key].defaults
-        for option in own:
-            if OPTION_ALIASES.get(option, option) not in accepted:
+        accepted = [*(METHODS[key].defaults if key != "global" else all_options()), *OF_THE_CALL]
+        renamed = {OPTION_ALIASES.get(option, option): value for option, value in own.items() if option not in WITHOUT_EFFECT}
+        for option in renamed:
+            if option not in accepted:
                 choose(option, sorted(accepted), f"methods_config[{key!r}]")
+        given[key] = renamed
     merged = {}
     for key in keys:
-        merged[key] = dict(METHODS[key].defaults)
-        for part in (given.get("global", {}), given.get(key, {})):
-            renamed = {OPTION_ALIASES.get(option, option): value for option, value in part.items()}
-            merged[key] |= {option: value for option, value in renamed.items() if option in merged[key]}
+        own = METHODS[key].defaults
+        shared = {option: v for option, v in given.get("global", {}).items() if option in own or option in OF_THE_CALL}
+        merged[key] = own | shared | given.get(key, {})
     return merged
+
+
+def all_options() -> set[str]:
+    """Names of the options of all methods."""
+    return {option for entry in METHODS.values() for option in entry.defaults}
 
 
 def directed(names: Iterable[str]) -> tuple[str, ...]:
@@ -308,16 +335,25 @@ def wanted_metrics(names: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(metric_name(name, accepted, "metrics") for name in names)
 
 
-def one_layer(model: nn.Module, layer, images: Tensor) -> str:
-    """Name of the layer that an option means, checked to run; DetoxAI's list of one name is fine."""
-    if isinstance(layer, (list, tuple)):
-        if len(layer) != 1:
-            raise ValueError(f"layer: {len(layer)} layers given; one is edited at a time")
-        layer = layer[0]
-    name = layers.find(model, layer, images)
-    if name and name not in (running := layers.flow(model, images)):
-        raise ValueError(f"layer: {name!r} never runs; the layers that run: {', '.join(running)}")
-    return name
+def layer_names(given: nn.Module, model: nn.Module, layer, images: Tensor) -> list[str]:
+    """Names of the layers that an option means, in the order in which they run.
+
+    Parameters
+    ----------
+    given : the user's model, of which a layer may be given as a module
+    model : the copy that is worked on
+    layer : a name, "penultimate", "last", a module of `given`, or a list of these
+    """
+    wanted = list(layer) if isinstance(layer, (list, tuple)) else [layer]
+    if not wanted:
+        raise ValueError("layer: an empty list; give the layers to edit")
+    own = {module: name for name, module in given.named_modules()}
+    names = {layers.find(model, own.get(each, each) if isinstance(each, nn.Module) else each, images) for each in wanted}
+    running = [*layers.flow(model, images), ""]
+    for name in names:
+        if name not in running:
+            raise ValueError(f"layer: {name!r} never runs; the layers that run: {', '.join(running[:-1])}")
+    return sorted(names, key=running.index)
 
 
 def first_batch(model: nn.Module, data, argument: str) -> tuple[Tensor, Tensor, int]:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
+from helpers.debiasing.loading import Rows
 from helpers.models import layers
 
 NEEDS = frozenset({"features", "logits", "binary"})
@@ -82,6 +84,19 @@ class Batch:
     cells: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), int))  # rows of each group x class
     source: Callable[[str], tuple[str, Tensor]] = field(repr=False, default=None)
     rows: np.ndarray | None = field(repr=False, default=None)
+    data: Rows | None = field(repr=False, default=None)
+    again: Callable[[nn.Module], Batch] = field(repr=False, default=None)
+
+    def loader(self, *, weights: np.ndarray | None = None, seed: int | None = None, batch_size: int | None = None) -> DataLoader:
+        """Batches of (image, target, group) of these rows, in a new order at every pass; see `Rows.part`."""
+        rows = np.arange(len(self.data)) if self.rows is None else self.rows
+        seed = self.seed if seed is None else seed
+        return self.data.part(rows, weights=weights, seed=seed, batch_size=batch_size)
+
+    def of(self, model: nn.Module) -> Batch:
+        """The same rows as another model sees them: its logits and features."""
+        whole = self.again(model)
+        return whole if self.rows is None else whole.take(self.rows)
 
     def features(self, layer: str = "penultimate") -> tuple[str, Tensor]:
         """Name of the layer and its output, float32 (n, d) or (n, C, H, W), captured once and shared by all methods."""
@@ -126,7 +141,7 @@ def collect(model: nn.Module, data, example: Tensor, *, seed: int = 0, device=No
     Parameters
     ----------
     model : nn.Module in evaluation mode
-    data : DataLoader or FaceDataset of (image, target, group)
+    data : Rows, or a loader or FaceDataset of (image, target, group)
     example : float tensor (n, C, H, W), a few images by which the layers are found
 
     Returns
@@ -136,10 +151,11 @@ def collect(model: nn.Module, data, example: Tensor, *, seed: int = 0, device=No
 
     Raises
     ------
-    ValueError : a feature or logit is not finite, or a further pass gives the rows in another order.
+    ValueError : a feature or logit is not finite, or a further pass gives other images.
     """
+    data = data if isinstance(data, Rows) else Rows(data)
     names = {alias: layers.find(model, alias, example) for alias in ("penultimate", "last")}
-    seen = layers.features(model, data, names["penultimate"], device=device, progress=True)
+    seen = layers.features(model, data.all, names["penultimate"], device=device, progress=True)
     y, group = np.asarray(seen.y, np.int64), np.asarray(seen.group, np.int64)
     logits = torch.as_tensor(seen.logits).float().cpu()
     kept = {names["penultimate"]: finite(seen.features, names["penultimate"])}
@@ -148,18 +164,21 @@ def collect(model: nn.Module, data, example: Tensor, *, seed: int = 0, device=No
     def source(layer):
         name = names[layer] if layer in names else layers.find(model, layer, example)
         if name not in kept:
-            again = layers.features(model, data, name, device=device, progress=True)
+            again = layers.features(model, data.all, name, device=device, progress=True)
             if not np.array_equal(again.y, y) or not torch.allclose(
                 torch.as_tensor(again.logits).cpu(), logits, atol=1e-3
             ):
                 raise ValueError(
-                    f"layer: a further pass for {name!r} gave the images in another order; "
-                    "give a dataloader without shuffling and random augmentation"
+                    f"layer: a further pass for {name!r} gave other images; "
+                    "give a dataloader without random augmentation"
                 )
             kept[name] = finite(again.features, name)
         return name, kept[name]
 
-    return Batch(y, group, logits, names["penultimate"], names["last"], seed, count_cells(y, group), source)
+    return Batch(
+        y, group, logits, names["penultimate"], names["last"], seed, count_cells(y, group), source, data=data,
+        again=lambda other: collect(other, data, example, seed=seed, device=device),
+    )  # fmt: skip
 
 
 def count_cells(y: np.ndarray, group: np.ndarray) -> np.ndarray:

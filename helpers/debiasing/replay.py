@@ -64,20 +64,20 @@ def replays(model: nn.Module, changed: tuple, batch: Batch, probe: Probe) -> boo
     )
 
 
-def logits_of(model: nn.Module, changed: tuple, batch: Batch, probe: Probe, data) -> np.ndarray:
+def logits_of(model: nn.Module, changed: tuple, batch: Batch, probe: Probe) -> np.ndarray:
     """Logits of `model` for every row of `batch`, float32 (N, K): from features where that is exact, else by a run.
 
     Raises
     ------
-    ValueError : the model had to be run, and `data` gave the images in another order than before.
+    ValueError : the model had to be run, and the data gave other rows than before.
     """
     if replays(model, changed, batch, probe):
         _, features = batch.features("penultimate")
         return replay(model, changed, batch, features.flatten(1), torch.from_numpy(batch.group)).numpy()
-    again = predict(model, data)
+    again = predict(model, batch.data.all)
     if not (np.array_equal(again.y_true, batch.y) and np.array_equal(again.group, batch.group)):
         raise ValueError(
-            "dataloader: a second pass gave the images in another order, so predictions cannot be matched; "
-            "give a dataloader without shuffling"
+            "dataloader: a second pass gave other rows, so predictions cannot be matched; "
+            "give a data set whose rows stay what they are"
         )
     return again.logits

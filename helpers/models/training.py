@@ -24,6 +24,7 @@ from helpers.models.running import call, evaluating, untouched_random_state, usa
 from helpers.names import choose
 
 Fairness = Callable[[Tensor, Tensor, Tensor], Tensor]
+Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def train(
@@ -41,9 +42,10 @@ def train(
     augment: str | None = None,
     fairness: Fairness | None = None,
     strength: float = 1.0,
+    objective: Objective | None = None,
     progress: bool = True,
 ) -> nn.Module:
-    """Train a classifier with cross-entropy (binary cross-entropy for one logit).
+    """Train a classifier with cross-entropy (binary cross-entropy for one logit), or with a loss of your own.
 
     The same seed, data and machine give the same bytes of weights, whether the run was interrupted or not.
     Torch's global random state is left as it was. A last batch of a single image is left out, because
@@ -69,6 +71,8 @@ def train(
         them, (N, C)), `sens` float (N, G) one-hot groups, `label` float (N, 1). Returns a scalar tensor. What a loss
         remembers (it has `reset`) is forgotten at the start, and kept in the checkpoint.
     strength : float
+    objective : called as `objective(logits, target, group)` in place of the cross-entropy: `logits` float (N, K), `target`
+        and `group` int64 (N,). Returns a scalar tensor.
     progress : bool, show a bar
 
     Returns
@@ -110,6 +114,7 @@ def train(
         "outputs": outputs,
         "image_size": list(start[0].shape[-2:]),
         "fairness": None if fairness is None else _described(fairness),
+        "objective": None if objective is None else _described(objective),
     }
     # The bytes that the run starts from: without them a resumed run could mix two models or two data sets.
     configuration = settings | {
@@ -140,7 +145,7 @@ def train(
             getattr(part, "reset", lambda: None)()
         if saved is not None:
             fairness.load_state_dict(saved["fairness"])
-    task = Task(fairness, strength, groups)
+    task = Task(fairness, strength, groups, objective)
     plan = Plan(batch_size, seed, settings["augment"], device, outputs, classes)
     bar = tqdm(total=steps * epochs, initial=steps * len(history), desc="train", unit="batch", disable=not progress)
     with bar, torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
@@ -197,9 +202,10 @@ class Task:
     fairness: Fairness | None = None
     strength: float = 1.0
     groups: int = 0
+    objective: Objective | None = None
 
     def __call__(self, logits: Tensor, target: Tensor, group: Tensor) -> Tensor:
-        loss = task_loss(logits, target)
+        loss = task_loss(logits, target) if self.objective is None else self.objective(logits, target, group)
         if self.fairness is None:
             return loss
         logit = logits[:, 1:] - logits[:, :1] if logits.shape[1] == 2 else logits

@@ -1,5 +1,7 @@
 import copy
 import hashlib
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +12,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from helpers.bias import audit
 from helpers.debiasing import METHODS, CorrectionResult, debias, method, to_frame
-from helpers.models import predict
+from helpers.debiasing.deadline import OutOfTime, deadline
+from helpers.debiasing.method import Method
+from helpers.models import layers, predict
 
 ALL = sorted(METHODS)
 
@@ -269,7 +273,8 @@ def test_options_are_merged_and_never_written_to(planted):
         ({"methods_config": {"DFR": {"layer": "2"}}}, "methods_config"),
         ({"methods_config": {"LEACE": True}}, "a dict of options"),
         ({"methods_config": {"LEACE": {"layer": "22"}}}, "layer"),
-        ({"methods_config": {"LEACE": {"intervention_layers": ["0", "2"]}}}, "one is edited at a time"),
+        ({"methods_config": {"LEACE": {"intervention_layers": []}}}, "layer: an empty list"),
+        ({"methods_config": {"global": {"method_timeot": 3}}}, "Did you mean 'method_timeout'"),
         ({"metrics": ["acuracy"]}, "metrics: unknown name 'acuracy'. Did you mean 'accuracy'"),
         ({"pareto_metrics": ["selection_rate"]}, "pareto_metrics"),
         ({"pareto_metrics": []}, "pareto_metrics: none"),
@@ -297,11 +302,6 @@ def test_a_metric_without_one_value_for_three_classes_is_named(planted, broken, 
     problem = planted(classes=3, outputs=3)
     with pytest.raises(ValueError, match=f"pareto_metrics: '{name}' has no one value for 3 classes"):
         debias(problem.model, problem.loader(), "BROKEN", pareto_metrics=[name], include_vanilla=False)
-
-
-def test_what_is_not_done_is_not_accepted(planted):
-    with pytest.raises(TypeError, match="method_timeout"):
-        debias(planted().model, planted().loader(), method_timeout=5)
 
 
 def triples(planted, y=None, group=None, images=None):
@@ -412,7 +412,9 @@ def test_a_functional_head_is_run_instead_of_replayed(planted):
     assert "does not take the output" in results["DFR"].error
     assert results["LEACE"].error is None and not hasattr(results["LEACE"].model, "fold")
     shuffled = planted().loader(shuffle=True, generator=torch.Generator().manual_seed(0))
-    assert "another order" in debias(model, shuffled, "LEACE")["LEACE"].error
+    result = debias(model, shuffled, "LEACE", test_dataloader=planted(seed=1).loader(shuffle=True))["LEACE"]
+    found = predict(result.model, planted(seed=1).loader())
+    assert result.get_metric("accuracy") == pytest.approx((found.y_pred == found.y_true).mean())
 
 
 class Faces:
@@ -439,3 +441,51 @@ def test_a_data_set_gives_its_names(planted):
     result = debias(planted().model, Faces(planted()), "GT")["GT"]
     assert set(result.audit.by_group["group"]) == {"not glasses", "glasses"}
     assert result.audit.positive == "smiling"
+
+
+def test_several_layers_are_edited_in_the_order_they_run_each_after_the_ones_before(planted, batch_of):
+    problem = planted()
+    model, loader = problem.model, problem.loader()
+    given = {"LEACE": {"layer": [model[3], "0"]}}  # by module and by name, in the wrong order
+    result = debias(model, loader, "LEACE", methods_config=given)["LEACE"]
+    assert [name for name, _ in result.edits] == ["0", "3"]
+    seen = layers.features(result.model, loader, "3.edit")
+    means = np.stack([seen.features[seen.group == g].mean(0) for g in range(2)])
+    assert np.abs(means[0] - means[1]).max() < 0.2 * np.abs(
+        np.subtract(*(layers.features(model, loader, "3").features[problem.group == g].mean(0) for g in range(2)))
+    ).max()
+
+
+def slow(model, batch):
+    while True:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("on_main_thread", [True, False])
+def test_a_method_that_takes_too_long_fails_and_the_others_go_on(planted, monkeypatch, on_main_thread):
+    monkeypatch.setitem(METHODS, "SLOW", Method("SLOW", slow, frozenset(), {}))
+    config = {"SLOW": {"method_timeout": 0.3}, "global": {"method_timeout": 600}}
+    found = []
+    work = lambda: found.append(debias(planted().model, planted().loader(), ["SLOW", "LEACE"], methods_config=config))
+    if on_main_thread:
+        work()
+    else:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    (results,) = found
+    assert "method_timeout, 0.3 s" in results["SLOW"].error
+    assert 0.3 <= results["SLOW"].seconds < 5
+    assert results["LEACE"].error is None
+
+
+def test_a_deadline_leaves_nothing_behind():
+    with deadline(0.05):
+        pass
+    with pytest.raises(OutOfTime), deadline(0.02):
+        while True:
+            time.sleep(0.001)
+    for _ in range(50):
+        time.sleep(0.002)  # an exception asked for too late would come here
+    with pytest.raises(ValueError, match="method_timeout"), deadline(0):
+        pass
