@@ -283,3 +283,55 @@ def test_a_trained_model_can_be_trained_on(faces):
     trained = train(faces, SmallNet(), **QUICK)
     again = train(faces, trained, **QUICK)
     assert bytes_of(again) != bytes_of(trained) and len(again.history) == 3
+
+
+def cross_entropy(logits, target, group):
+    return F.cross_entropy(logits, target)
+
+
+def binary_cross_entropy(logits, target, group):
+    return F.binary_cross_entropy_with_logits(logits[:, 0], target.to(logits.dtype))
+
+
+@pytest.mark.parametrize("outputs, objective", [(1, binary_cross_entropy), (2, cross_entropy), (3, cross_entropy)])
+def test_an_objective_that_is_cross_entropy_gives_the_bytes_of_none(outputs, objective):
+    faces = make_faces(classes=max(2, outputs))
+    given, none = (train(faces, SmallNet(outputs), objective=each, **QUICK) for each in (objective, None))
+    assert bytes_of(given) == bytes_of(none)
+    assert given.history.loss.equals(none.history.loss)
+
+
+def test_an_objective_takes_the_place_of_the_cross_entropy_and_sees_every_row_in_line(faces):
+    seen = []
+
+    def turned(logits, target, group):
+        seen.append((logits.shape, target, group))
+        return F.cross_entropy(logits, 1 - target)
+
+    options = QUICK | {"epochs": 12, "lr": 0.05}
+    model = train(faces, SmallNet(), objective=turned, **options)
+    assert (predict(model, faces).y_pred == faces.targets).mean() < 0.2  # it learned the opposite, as it was told to
+    for shape, target, group in seen:
+        assert shape == (8, 2) and target.dtype == group.dtype == torch.int64
+    one_epoch = sorted((int(t), int(g)) for _, target, group in seen[:3] for t, g in zip(target, group, strict=True))
+    assert one_epoch == sorted(zip(faces.targets.tolist(), faces.group.tolist(), strict=True))
+
+
+def test_a_fairness_loss_is_added_to_the_objective(faces):
+    from helpers.models.training import Task
+
+    logits, target, group = torch.randn(6, 2), torch.arange(6) % 2, torch.arange(6) % 3
+    task = Task(lambda logit, sens, label: logit.sum(), 2.0, 3, lambda logits, target, group: logits.square().sum())
+    assert torch.isclose(task(logits, target, group), logits.square().sum() + 2 * (logits[:, 1] - logits[:, 0]).sum())
+
+
+def test_a_checkpoint_of_another_objective_is_refused(tmp_path, faces, small):
+    path = tmp_path / "state.pt"
+    train(faces, small, checkpoint=path, objective=cross_entropy, **QUICK)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="objective was 'cross_entropy', is now None"):
+        train(faces, small, checkpoint=path, **QUICK)
+    with pytest.raises(ValueError, match="objective was 'cross_entropy', is now 'binary_cross_entropy'"):
+        train(faces, small, checkpoint=path, objective=binary_cross_entropy, **QUICK)
+    assert path.read_bytes() == before
+    assert len(train(faces, small, checkpoint=path, objective=cross_entropy, **QUICK).history) == 3
