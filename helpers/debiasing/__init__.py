@@ -3,7 +3,26 @@
 A method is a file that registers itself in `METHODS`; the imports below are that registration.
 """
 
-from helpers.debiasing import dfr, leace, pclarc, thresholds  # noqa: F401  each import registers its method
+from helpers.debiasing import (  # noqa: F401  each import registers its method
+    aclarc,
+    common_threshold,
+    dfr,
+    fairret,
+    fairtorch,
+    finetune,
+    gdro,
+    inlp,
+    jtt,
+    leace,
+    pclarc,
+    reject_option,
+    rrclarc,
+    savani_aft,
+    savani_lwo,
+    savani_rp,
+    thresholds,
+    zhangm,
+)
 from helpers.debiasing.debias import debias
 from helpers.debiasing.fold import fold
 from helpers.debiasing.method import METHODS, Batch, Method, method

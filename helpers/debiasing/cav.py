@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import Lasso, LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
 from helpers.names import choose
@@ -26,6 +26,13 @@ def mean_difference(features: np.ndarray, member: np.ndarray, seed: int) -> np.n
 def ridge(features: np.ndarray, member: np.ndarray, seed: int) -> np.ndarray:
     """Coefficients of ridge regression on membership, penalty 0.01 per row."""
     return Ridge(alpha=0.01 * len(features)).fit(features, member).coef_
+
+
+def lasso(features: np.ndarray, member: np.ndarray, seed: int) -> np.ndarray:
+    """Coefficients of L1-penalised regression on membership, with a twentieth of the penalty that leaves none."""
+    centred = features - features.mean(0)
+    largest = np.abs(centred.T @ (member - member.mean())).max() / len(features)
+    return Lasso(alpha=0.05 * largest or 1.0, max_iter=5000, tol=1e-3).fit(features, member).coef_
 
 
 def logistic(features: np.ndarray, member: np.ndarray, seed: int) -> np.ndarray:
@@ -48,10 +55,23 @@ DIRECTIONS: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
     "signal": signal,
     "mean_difference": mean_difference,
     "ridge": ridge,
+    "lasso": lasso,
     "logistic": logistic,
     "svm": svm,
     "lda": lda,
 }
+ALIASES = {"mmp": "mean_difference", "mean-mass": "mean_difference"}  # DetoxAI's names
+OF_MEANS = ("signal", "mean_difference")  # known from the groups' means alone
+
+
+def kind_of(cav_type: str) -> str:
+    """The name in `DIRECTIONS` that `cav_type` means.
+
+    Raises
+    ------
+    ValueError : there is none; the nearest is named.
+    """
+    return choose(ALIASES.get(str(cav_type).casefold(), cav_type), DIRECTIONS, "cav_type")
 
 
 def directions(features: np.ndarray, group: np.ndarray, cav_type: str = "signal", seed: int = 0) -> np.ndarray:
@@ -80,15 +100,32 @@ def directions(features: np.ndarray, group: np.ndarray, cav_type: str = "signal"
     Pahde et al., "Navigating neural space: revisiting concept activation vectors to overcome directional
     divergence", ICLR 2025, arXiv 2202.03482, Eq. 4 (`signal`).
     """
-    find = DIRECTIONS[choose(cav_type, DIRECTIONS, "cav_type")]
-    codes = np.unique(group)
-    if len(codes) < 2:
-        raise ValueError(f"group: {len(codes)} group in the data; a concept vector needs two")
-    wanted = codes[1:] if len(codes) == 2 else codes
+    find = DIRECTIONS[kind_of(cav_type)]
+    wanted = compared(np.unique(group))
     centred = np.asarray(features, np.float64)
     centred = centred - centred.mean(0)  # lbfgs stops early on uncentred features
     scale = np.sqrt((centred**2).mean()) or 1.0  # one number for all: the penalties mean the same on every model
-    vectors = np.stack([find(centred / scale, (group == code).astype(float), seed) for code in wanted], axis=1)
+    return spanned(np.stack([find(centred / scale, (group == code).astype(float), seed) for code in wanted], axis=1))
+
+
+def directions_of_means(mean: np.ndarray, count: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    """`directions` of type "signal", known from the groups' means (G, d) and numbers of images (G,)."""
+    wanted = compared(np.flatnonzero(count))
+    mean, total = np.where(count[:, None] > 0, mean, 0.0) / scale, count.sum()
+    overall = count @ mean / total
+    vectors = [(mean[code] - overall) * total / (total - count[code]) for code in wanted]  # against all the others
+    return spanned(np.stack(vectors, axis=1))
+
+
+def compared(codes: np.ndarray) -> np.ndarray:
+    """The groups that are set against all the others: the second of two, each of several."""
+    if len(codes) < 2:
+        raise ValueError(f"group: {len(codes)} group in the data; a concept vector needs two")
+    return codes[1:] if len(codes) == 2 else codes
+
+
+def spanned(vectors: np.ndarray) -> np.ndarray:
+    """Orthonormal basis (d, r) of the columns (d, k)."""
     left, strength, _ = np.linalg.svd(vectors, full_matrices=False)
     if not strength[0] > 1e-9:
         raise ValueError("group: the groups have the same features at this layer, so there is no concept vector")

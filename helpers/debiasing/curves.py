@@ -49,14 +49,19 @@ def candidates(score: np.ndarray, at_most: int = 1000) -> np.ndarray:
     return np.unique(np.concatenate([middle, [values[0] - 1, 0.0, values[-1] + 1]]))
 
 
-def curve(score: np.ndarray, y: np.ndarray, threshold: np.ndarray) -> Curve:
-    """The `Curve` of a group's scores (n,) and labels (n,) in {0, 1} at the thresholds (m,)."""
+def counts(score: np.ndarray, y: np.ndarray, threshold: np.ndarray) -> np.ndarray:
+    """Images of a group by (label, prediction) at the thresholds (m,), int64 (4, m), in the order of `LABEL`."""
     cells = []
     for label in (0, 1):
         of_label = np.sort(np.asarray(score, np.float64)[y == label])
         below = np.searchsorted(of_label, threshold, side="right")
         cells += [below, len(of_label) - below]
-    cells = np.stack(cells)
+    return np.stack(cells)
+
+
+def curve(score: np.ndarray, y: np.ndarray, threshold: np.ndarray) -> Curve:
+    """The `Curve` of a group's scores (n,) and labels (n,) in {0, 1} at the thresholds (m,)."""
+    cells = counts(score, y, threshold)
     return Curve(threshold, cells, rate("true_positive_rate", cells), rate("false_positive_rate", cells))
 
 

@@ -21,7 +21,6 @@ from helpers.debiasing.changes import changes
 from helpers.debiasing.deadline import OutOfTime, deadline
 from helpers.debiasing.fold import AFFINE, make_foldable
 from helpers.debiasing.holdout import stratified
-from helpers.debiasing.loading import Rows
 from helpers.debiasing.method import METHODS, Batch, Method, collect
 from helpers.debiasing.replay import Probe, logits_of, make_probe, replays
 from helpers.debiasing.result import CorrectionResult, Results, metric_name
@@ -36,9 +35,23 @@ RETURN_TYPES = ("all", "pareto-front", "best")
 HELD_OUT = 0.25
 PROBE = 16  # images on which layers are found and shortcuts are checked
 OF_SCORES = ("mean_score", "roc_auc")  # what an audit adds where it has scores
-OPTION_ALIASES = {"intervention_layers": "layer", "cav_layers": "layer"}  # DetoxAI's names
+OPTION_ALIASES = {  # DetoxAI's names
+    "intervention_layers": "layer",
+    "cav_layers": "layer",
+    "fine_tune_epochs": "epochs",
+    "ft_lr": "lr",
+    "model_lr": "lr",
+    "train_batch_size": "batch_size",
+    "n_layers_to_optimize": "n_layers",
+    "skopt_maxiter": "evaluations",
+}
+NESTED = ("rr_config", "options")  # DetoxAI's: options of a method that are given as a dict of their own
 OF_THE_CALL = ("method_timeout",)  # options that every method has
-WITHOUT_EFFECT = ("experiment_name", "use_cache")  # DetoxAI's: there is nothing to name, and features are always shared
+WITHOUT_EFFECT = (  # DetoxAI's: nothing to name, features are shared, the last layer is found, thresholds are searched exactly
+    "experiment_name", "use_cache", "last_layer_name", "outputs_are_logits", "tau_init", "optimizer_maxiter",
+    "thresh_optimizer_maxiter", "soft_thresh_temperature", "eval_batch_size", "n_eval_batches", "skopt_verbose",
+    "skopt_njobs", "skopt_npoints", "critic_filters",
+)  # fmt: skip
 
 
 def debias(
@@ -157,7 +170,7 @@ def run(
             corrected = applied(entry, options, model, batch).eval()
         seconds = time.perf_counter() - start
         changed = changes(model, corrected)
-        if any(name == batch.layer and isinstance(part, AFFINE) for name, part in changed):
+        if any(name in (batch.layer, batch.last) and isinstance(part, AFFINE) for name, part in changed):
             if replays(corrected, changed, batch, judge.probe):  # so nothing but the edit stands before the last layer
                 make_foldable(corrected, batch.layer, batch.last)
         return judge(CorrectionResult(entry.key, corrected, seconds=seconds), changed)
@@ -300,7 +313,14 @@ def merged_options(keys: list[str], config: Mapping[str, Mapping[str, object]]) 
         if not isinstance(own, Mapping):
             raise ValueError(f"methods_config[{name!r}]: got {own!r}; a dict of options is needed")
         accepted = [*(METHODS[key].defaults if key != "global" else all_options()), *OF_THE_CALL]
-        renamed = {OPTION_ALIASES.get(option, option): value for option, value in own.items() if option not in WITHOUT_EFFECT}
+        own = dict(own)
+        for name in NESTED:
+            own |= own.pop(name, {})
+        renamed = {
+            OPTION_ALIASES.get(option, option) if option not in accepted else option: value
+            for option, value in own.items()
+            if option in accepted or option not in WITHOUT_EFFECT
+        }
         for option in renamed:
             if option not in accepted:
                 choose(option, sorted(accepted), f"methods_config[{key!r}]")

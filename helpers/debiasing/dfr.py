@@ -66,12 +66,16 @@ def dfr(
     rng = np.random.default_rng(batch.seed)
     C = C if C is not None else tuned(x, batch.y, cell, rng)
     weight, bias = regress(x, batch.y, cell, C, draws if balance == "subsample" else 0, rng)
-    retrained = copy.deepcopy(model)
-    last = retrained.get_submodule(batch.last)
+    return with_head(copy.deepcopy(model), batch.last, weight, bias)
+
+
+def with_head(model: nn.Module, name: str, weight: np.ndarray, bias: np.ndarray) -> nn.Module:
+    """`model` itself, its Linear `name` having the weights of a regression."""
+    last = model.get_submodule(name)
     with torch.no_grad():
         for parameter, value in zip((last.weight, last.bias), as_logits(weight, bias, last.out_features), strict=True):
             parameter.copy_(torch.from_numpy(value))
-    return retrained
+    return model
 
 
 def check_last_layer(last: nn.Module, features: Tensor, batch: Batch) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from helpers.debiasing.method import Batch, method
+from helpers.debiasing.reading import rows
 from helpers.models.affine import LowRank
 from helpers.models.layers import append_after
 
@@ -45,23 +47,39 @@ def leace(model: nn.Module, batch: Batch, *, layer: str = "penultimate", shrinka
     ----------
     Belrose et al., "LEACE: Perfect linear concept erasure in closed form", NeurIPS 2023, arXiv 2306.03819.
     """
-    name, features, positions = batch.rows_at(layer)
-    if features.shape[1] > WIDEST:
-        raise ValueError(f"layer: {name!r} has {features.shape[1]} features; LEACE's covariance is limited to {WIDEST}")
-    eraser = fit_eraser(features, torch.from_numpy(batch.group[positions]), shrinkage)
-    return append_after(model, name, eraser)
+    name, parts = rows(batch, layer)
+    group = torch.from_numpy(batch.group)
+
+    def checked():
+        for features, image in parts:
+            if features.shape[1] > WIDEST:
+                raise ValueError(
+                    f"layer: {name!r} has {features.shape[1]} features; LEACE's covariance is limited to {WIDEST}"
+                )
+            yield features, group[torch.from_numpy(image)]
+
+    return append_after(model, name, fit_eraser(checked(), batch.groups, shrinkage))
 
 
-def fit_eraser(features: Tensor, group: Tensor, shrinkage: bool = True) -> LowRank:
-    """The edit of features (n, d) that makes the mean of every `group` (n,) the same, of rank at most groups - 1."""
-    onehot = nn.functional.one_hot(group).double()
-    fitted = LeaceFitter.fit(
-        features.double(),
-        onehot[:, onehot.any(0)],
-        shrinkage=shrinkage,
-        svd_tol=1e-6,  # the default of 0.01 would keep the direction of a small group
-        constrain_cov_trace=False,  # its mixture with an orthogonal projection leaves group means unequal
-    ).eraser
+def fit_eraser(parts: Iterable[tuple[Tensor, Tensor]], groups: int, shrinkage: bool = True) -> LowRank:
+    """The edit that makes the mean of every group the same, of rank at most groups - 1.
+
+    Parameters
+    ----------
+    parts : pairs of features (m, d) and groups int64 (m,) in 0 … `groups` - 1
+    """
+    fitter = None
+    for features, group in parts:
+        fitter = fitter or LeaceFitter(
+            features.shape[1],
+            groups,
+            dtype=torch.float64,
+            shrinkage=shrinkage,
+            svd_tol=1e-6,  # the default of 0.01 would keep the direction of a small group
+            constrain_cov_trace=False,  # its mixture with an orthogonal projection leaves group means unequal
+        )
+        fitter.update(features, nn.functional.one_hot(group, groups))
+    fitted = fitter.eraser
     used = fitted.proj_right.abs().sum(1) > 0
     down, up = fitted.proj_right[used].T, fitted.proj_left[:, used]
-    return LowRank(features.shape[1], int(used.sum()), fitted.bias, down, up)
+    return LowRank(len(fitted.bias), int(used.sum()), fitted.bias, down, up)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
 
 from helpers.debiasing.loading import Rows
 from helpers.models import layers
+from helpers.models.data_in import batches
+from helpers.models.running import call, device_of
 
 NEEDS = frozenset({"features", "logits", "binary"})
+OTHER_IMAGES = "layer: a further pass for {!r} gave other images; give a dataloader without random augmentation"
+CHUNK = 1 << 24  # values of a captured layer that are looked at in one go: 64 MB in float32
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,9 @@ class Batch:
     y, group : int64 (n,), codes of the target class and of the group
     logits : float32 (n, K), of the model that is to be edited; K = 1 for a single-logit binary model
     layer, last : str, names of the penultimate layer and of the classifier, by order of execution
+    head : str, the layer whose output are the logits: `last`, or "" (the whole model) where something follows it
     seed : int, for whatever the method draws
+    example : float tensor (m, 3, H, W), a few images, by which layers are found and short cuts checked
     """
 
     y: np.ndarray
@@ -86,6 +93,9 @@ class Batch:
     rows: np.ndarray | None = field(repr=False, default=None)
     data: Rows | None = field(repr=False, default=None)
     again: Callable[[nn.Module], Batch] = field(repr=False, default=None)
+    head: str = ""
+    example: Tensor | None = field(repr=False, default=None)
+    stream: Callable[[str], tuple[str, Iterator[Tensor]]] = field(repr=False, default=None)
 
     def loader(self, *, weights: np.ndarray | None = None, seed: int | None = None, batch_size: int | None = None) -> DataLoader:
         """Batches of (image, target, group) of these rows, in a new order at every pass; see `Rows.part`."""
@@ -103,16 +113,24 @@ class Batch:
         name, features = self.source(layer)
         return name, features if self.rows is None else features[torch.from_numpy(self.rows)]
 
-    def rows_at(self, layer: str = "penultimate") -> tuple[str, Tensor, np.ndarray]:
-        """Name, features as rows float32 (m, d), and the image each row belongs to, int64 (m,).
+    def parts(self, layer: str = "penultimate") -> tuple[str, Iterator[tuple[np.ndarray, Tensor]]]:
+        """Name of the layer and its output in parts: row numbers int64 (m,), each row once, and float32 (m, d) or (m, C, H, W).
 
-        m = n at a flat layer; a map (n, C, H, W) gives a row of C features a position, tokens (n, T, d) one a token.
+        What has been captured already is cut into parts; anything else is computed as it is asked for, so that the maps of
+        all images are never in memory together.
         """
-        name, features = self.features(layer)
-        if features.dim() == 4:
-            features = features.movedim(1, -1)
-        each = features[0].numel() // features.shape[-1] if len(features) else 1
-        return name, features.reshape(-1, features.shape[-1]), np.repeat(np.arange(len(features)), each)
+        name, chunks = self.stream(layer)
+        return name, self._own(chunks)
+
+    def _own(self, chunks: Iterator[Tensor]) -> Iterator[tuple[np.ndarray, Tensor]]:
+        number = np.full(len(self.data), -1)
+        number[np.arange(len(self)) if self.rows is None else self.rows] = np.arange(len(self))
+        start = 0
+        for chunk in chunks:
+            own = number[start : start + len(chunk)]
+            start += len(chunk)
+            if (own >= 0).any():
+                yield own[own >= 0], chunk[torch.from_numpy(own >= 0)]
 
     def take(self, rows: np.ndarray) -> Batch:
         """The same batch restricted to `rows`, an int64 array of row numbers."""
@@ -161,24 +179,59 @@ def collect(model: nn.Module, data, example: Tensor, *, seed: int = 0, device=No
     kept = {names["penultimate"]: finite(seen.features, names["penultimate"])}
     finite(logits, "the model's output")
 
+    def named(layer):
+        return names[layer] if layer in names else layers.find(model, layer, example)
+
+    def stream(layer):
+        name = named(layer)
+        if name in kept:
+            each = max(1, CHUNK // max(1, kept[name][0].numel()))
+            return name, iter(kept[name].split(each))
+        return name, outputs(model, data, name, logits, device)
+
     def source(layer):
-        name = names[layer] if layer in names else layers.find(model, layer, example)
+        name = named(layer)
         if name not in kept:
             again = layers.features(model, data.all, name, device=device, progress=True)
             if not np.array_equal(again.y, y) or not torch.allclose(
                 torch.as_tensor(again.logits).cpu(), logits, atol=1e-3
             ):
-                raise ValueError(
-                    f"layer: a further pass for {name!r} gave other images; "
-                    "give a dataloader without random augmentation"
-                )
+                raise ValueError(OTHER_IMAGES.format(name))
             kept[name] = finite(again.features, name)
         return name, kept[name]
 
     return Batch(
         y, group, logits, names["penultimate"], names["last"], seed, count_cells(y, group), source, data=data,
         again=lambda other: collect(other, data, example, seed=seed, device=device),
+        head=head_of(model, names["last"], example), stream=stream, example=example,
     )  # fmt: skip
+
+
+@torch.inference_mode()
+def head_of(model: nn.Module, last: str, example: Tensor) -> str:
+    """`last` if the model puts out on `example` what that layer puts out, else ""."""
+    images = example.to(device_of(model))
+    with layers.capture(model, last) as seen:
+        logits = call(model, images)
+    return last if isinstance(seen.get(last), Tensor) and torch.equal(seen[last], logits) else ""
+
+
+def outputs(model: nn.Module, data: Rows, name: str, logits: Tensor, device=None) -> Iterator[Tensor]:
+    """The output of the layer `name` for the data, float32 on the CPU, one batch of the loader after the other.
+
+    Raises
+    ------
+    ValueError : the data gives other images than those whose logits (n, K) are known, or a value is not finite.
+    """
+    start = 0
+    with batches(model, data.all, device=device) as (running, loop):
+        for images, _, group in tqdm(loop, name, total=len(data.all), unit="batch", leave=False):
+            with torch.inference_mode(), layers.capture(running, name) as seen:
+                found = call(running, images, group).float().cpu()
+            if not torch.allclose(found, logits[start : start + len(found)], atol=1e-3):
+                raise ValueError(OTHER_IMAGES.format(name))
+            start += len(found)
+            yield finite(seen[name], name)
 
 
 def count_cells(y: np.ndarray, group: np.ndarray) -> np.ndarray:

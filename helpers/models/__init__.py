@@ -3,6 +3,7 @@
 from helpers.models.affine import Affine, LowRank
 from helpers.models.checkpoint import load, save
 from helpers.models.group_thresholds import GroupThresholds
+from helpers.models.inferred_thresholds import InferredThresholds
 from helpers.models.layers import (
     EDITS,
     Edited,
@@ -17,6 +18,7 @@ from helpers.models.layers import (
     unedited,
 )
 from helpers.models.prediction import Predictions, predict
+from helpers.models.randomised_thresholds import RandomisedThresholds
 from helpers.models.resnet import FaceClassifier, Normalise, architectures, build
 from helpers.models.training import train
 
@@ -27,9 +29,11 @@ __all__ = [
     "FaceClassifier",
     "Features",
     "GroupThresholds",
+    "InferredThresholds",
     "LowRank",
     "Normalise",
     "Predictions",
+    "RandomisedThresholds",
     "append_after",
     "architectures",
     "build",

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from helpers.models.editing import edit, on_features
 
 
-def _filled(value, shape: tuple[int, ...], argument: str, default: Tensor) -> Tensor:
+def filled(value, shape: tuple[int, ...], argument: str, default: Tensor) -> Tensor:
     """`value` as a float32 tensor of its own, checked for its shape; `default` where it is None."""
     if value is None:
         return default
@@ -41,8 +41,8 @@ class Affine(nn.Module):
     def __init__(self, features: int, weight=None, bias=None):
         super().__init__()
         self.features = int(features)
-        self.register_buffer("weight", _filled(weight, (features, features), "weight", torch.eye(features)))
-        self.register_buffer("bias", _filled(bias, (features,), "bias", torch.zeros(features)))
+        self.register_buffer("weight", filled(weight, (features, features), "weight", torch.eye(features)))
+        self.register_buffer("bias", filled(bias, (features,), "bias", torch.zeros(features)))
 
     def config(self) -> dict:
         return {"features": self.features}
@@ -79,9 +79,9 @@ class LowRank(nn.Module):
     def __init__(self, features: int, rank: int, mean=None, down=None, up=None):
         super().__init__()
         self.features, self.rank = int(features), int(rank)
-        self.register_buffer("mean", _filled(mean, (features,), "mean", torch.zeros(features)))
-        self.register_buffer("down", _filled(down, (features, rank), "down", torch.zeros(features, rank)))
-        self.register_buffer("up", _filled(up, (features, rank), "up", torch.zeros(features, rank)))
+        self.register_buffer("mean", filled(mean, (features,), "mean", torch.zeros(features)))
+        self.register_buffer("down", filled(down, (features, rank), "down", torch.zeros(features, rank)))
+        self.register_buffer("up", filled(up, (features, rank), "up", torch.zeros(features, rank)))
 
     def config(self) -> dict:
         return {"features": self.features, "rank": self.rank}

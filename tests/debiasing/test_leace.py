@@ -41,11 +41,11 @@ def test_it_is_the_closed_form_of_the_paper_and_of_its_authors(groups):
     left = np.linalg.svd(whiten @ centred.T @ (z - z.mean(0)))[0][:, : groups - 1]
     expected = x - centred @ (colour @ left @ left.T @ whiten).T
     rows = torch.tensor(x)
-    found = fit_eraser(rows, torch.tensor(group), shrinkage=False).double()(rows)
+    found = fit_eraser([(rows, torch.tensor(group))], groups, shrinkage=False).double()(rows)
     np.testing.assert_allclose(found, expected, atol=1e-4)
     for shrinkage in (True, False):
         theirs = LeaceEraser.fit(rows, torch.tensor(z), shrinkage=shrinkage, constrain_cov_trace=False, svd_tol=1e-6)
-        mine = fit_eraser(rows, torch.tensor(group), shrinkage=shrinkage).double()
+        mine = fit_eraser([(rows, torch.tensor(group))], groups, shrinkage=shrinkage).double()
         torch.testing.assert_close(mine(rows), theirs(rows), atol=1e-4, rtol=1e-4)
 
 
@@ -61,7 +61,7 @@ def test_a_small_group_is_erased_too():
     group = np.repeat([0, 1, 2], [2000, 1990, 10])
     shift = np.array([0, 5, 1])[:, None] * np.eye(6)[:3]  # beside the large groups' difference, its own is small
     x = torch.tensor(rng.normal(size=(4000, 6)) + shift[group]).float()
-    after = fit_eraser(x, torch.tensor(group))(x)
+    after = fit_eraser([(x, torch.tensor(group))], 3)(x)
     means = np.stack([after[group == g].mean(0) for g in range(3)])
     np.testing.assert_allclose(means - means[0], 0, atol=1e-5)
 
@@ -72,7 +72,7 @@ def test_dead_features_and_an_unused_group_code_are_no_obstacle():
     x = torch.tensor(rng.normal(size=(200, 5)) + group[:, None]).float()
     x[:, 2] = 0
     for shrinkage in (True, False):
-        eraser = fit_eraser(x, torch.tensor(group), shrinkage)
+        eraser = fit_eraser([(x, torch.tensor(group))], 4, shrinkage)
         after = eraser(x)
         assert eraser.rank == 1 and torch.isfinite(after).all()
         torch.testing.assert_close(after[group == 0].mean(0), after[group == 3].mean(0), atol=1e-5, rtol=0)

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,8 +7,9 @@ import torch
 
 from helpers.bias import audit
 from helpers.debiasing.curves import Objective, candidates, curve, search
+from helpers.debiasing.mixing import equal_rates
 from helpers.debiasing.thresholds import GroupThresholds, fit_thresholds, group_thresholds
-from helpers.models import Affine, append_after, predict
+from helpers.models import Affine, RandomisedThresholds, append_after, features, load, predict, save
 
 
 def planted_scores(n, groups, seed):
@@ -122,3 +124,127 @@ def test_what_it_cannot_do_is_refused(planted, batch_of):
         group_thresholds(planted().model, batch_of(planted()), gap_weight=-1)
     with pytest.raises(ValueError, match="1 or 2"):
         GroupThresholds(3, 2)
+
+
+def expected_rates(thresholds, weights, scores, y, group):
+    """(FPR, TPR) of each group under the mixture, with no draw, (G, 2)."""
+    mixture = lambda g, c: zip(thresholds[g], weights[g], strict=True)
+    share = lambda g, c, t: (scores[(group == g) & (y == c)] > t).mean()
+    return np.array([[sum(w * share(g, c, t) for t, w in mixture(g, c)) for c in (0, 1)] for g in range(len(weights))])
+
+
+def upper_hull(c, at):
+    """TPR of the concave hull of a ROC curve at false positive rates `at`, corner by corner (Graham's scan)."""
+    corners = []
+    for x, y in sorted(zip(c.false, c.found, strict=True)):
+        while len(corners) > 1:
+            (x1, y1), (x2, y2) = corners[-2:]
+            if (x2 - x1) * (y - y1) < (y2 - y1) * (x - x1):
+                break
+            corners.pop()
+        corners.append((x, y))
+    return np.interp(at, *np.array(corners).T)
+
+
+@pytest.mark.parametrize("groups", [2, 3, 5])
+def test_mixed_thresholds_have_equal_rates_and_none_that_are_equal_are_better(groups):
+    scores, y, group = planted_scores(300 * groups, groups, groups)
+    curves = tuple(curve(scores[group == g], y[group == g], candidates(scores[group == g])) for g in range(groups))
+    thresholds, weights, false, found = equal_rates(curves)
+    np.testing.assert_allclose(
+        expected_rates(thresholds, weights, scores, y, group), np.tile([false, found], (groups, 1)), atol=1e-8
+    )
+    assert max(map(len, thresholds)) <= 3 and all(w.min() > 0 and w.sum() == pytest.approx(1) for w in weights)
+    # The best common point is where the lowest of the hulls is furthest above the diagonal.
+    at = np.linspace(0, 1, 5001)
+    best = (np.min([upper_hull(c, at) for c in curves], axis=0) - at).max()
+    assert found - false == pytest.approx(best, abs=1e-3)
+
+
+def test_a_group_without_positives_has_a_say_in_the_false_positive_rate_only():
+    scores, y, group = planted_scores(900, 3, 0)
+    y[group == 2] = 0
+    curves = tuple(curve(scores[group == g], y[group == g], candidates(scores[group == g])) for g in range(3))
+    thresholds, weights, false, found = equal_rates(curves)
+    seen = expected_rates(thresholds, weights, scores, np.where(group == 2, 0, y), group)
+    np.testing.assert_allclose(seen[:, 0], false, atol=1e-8)
+    np.testing.assert_allclose(seen[:2, 1], found, atol=1e-8)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_randomised_thresholds_close_the_gap_and_treat_an_image_alike_every_time(planted, batch_of, outputs, tmp_path):
+    problem = planted(n=4000, outputs=outputs)
+    batch = batch_of(problem)
+    model = group_thresholds(problem.model, batch, randomised=True)
+    found = predict(model, problem.loader())
+    assert audit(problem.y, found.y_pred, problem.group).gap("equalized_odds") < 0.04  # 0 but for the draw
+    images, codes = problem.images[:50], torch.tensor(problem.group[:50])
+    with torch.no_grad():
+        together = model(images, group=codes)
+        alone = torch.cat([model(images[i : i + 1], group=codes[i : i + 1]) for i in reversed(range(50))]).flip(0)
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
+    other = group_thresholds(problem.model, replace(batch, seed=7), randomised=True)
+    changed = (predict(other, problem.loader()).y_pred != found.y_pred).mean()
+    assert 0 < changed < 0.5  # another seed draws otherwise, where the thresholds of a group differ
+    save(model, tmp_path / "model")
+    again = load(tmp_path / "model", model=problem.model)
+    torch.testing.assert_close(again(images, codes), together, atol=0, rtol=0)
+    exported = torch.export.export(model, (images, codes)).module()
+    torch.testing.assert_close(exported(images, codes), together, atol=1e-5, rtol=0)
+    with pytest.warns(UserWarning, match="pooled threshold"):
+        model(images)
+
+
+def test_the_draw_has_the_shares_asked_for_and_tells_nothing_of_the_score():
+    scores = torch.randn(40000, generator=torch.Generator().manual_seed(0))[:, None]
+    edit = RandomisedThresholds(1, np.array([[-100.0, 50.0, 200.0]]), np.array([[0.2, 0.5, 0.3]]), spread=1.0, seed=3)
+    shift = scores - edit(scores, torch.zeros(40000, dtype=torch.int64))
+    for value, share in ((-100, 0.2), (50, 0.5), (200, 0.3)):
+        drawn = (shift - value).abs() < 1
+        for part in scores[:, 0].argsort().split(8000):  # from the lowest to the highest fifth of scores
+            assert drawn[part].float().mean().item() == pytest.approx(share, abs=0.02)
+
+
+def test_groups_of_which_one_is_at_chance_cannot_share_rates_that_mean_anything(planted, batch_of):
+    problem = planted(n=400)
+    batch = batch_of(problem)
+    rng = np.random.default_rng(0)
+    y = np.where(problem.group == 1, rng.permutation(problem.y), problem.y)
+    logits = batch.logits.clone()
+    logits[problem.group == 1] = 0.0
+    with pytest.raises(ValueError, match="no better than chance"):
+        group_thresholds(problem.model, replace(batch, y=y, logits=logits), randomised=True)
+
+
+@pytest.mark.parametrize("groups, outputs", [(2, 1), (2, 2), (3, 2)])
+def test_thresholds_by_inferred_group_need_no_group_and_come_near_those_by_given_group(planted, batch_of, groups, outputs):
+    problem, fresh = planted(groups=groups, n=1200, outputs=outputs), planted(groups=groups, n=1200, outputs=outputs, seed=5)
+    batch = batch_of(problem)
+    inferred, given = group_thresholds(problem.model, batch, group="inferred"), group_thresholds(problem.model, batch)
+    assert not getattr(inferred, "needs_group", False)
+    numbers = []
+    for model in (problem.model, given, inferred):
+        found = predict(model, fresh.loader())
+        seen = audit(fresh.y, found.y_pred, fresh.group)
+        numbers.append((seen.value("balanced_accuracy"), seen.gap("equalized_odds")))
+    (_, before), (accuracy, _), (own, gap) = numbers
+    assert gap < 0.5 * before and own > accuracy - 0.05
+
+
+def test_the_edit_moves_the_score_by_the_threshold_of_the_group_that_it_infers(planted, batch_of):
+    problem = planted(groups=3, n=600)
+    model = group_thresholds(problem.model, batch_of(problem), group="inferred")
+    edit, seen = model[3].edit, features(problem.model, problem.loader())
+    inferred = edit.infer(torch.tensor(seen.features)).numpy()
+    assert (inferred == problem.group).mean() > 0.6
+    before, after = seen.logits, predict(model, problem.loader()).logits
+    moved = (before[:, 1] - before[:, 0]) - (after[:, 1] - after[:, 0])
+    np.testing.assert_allclose(moved, edit.thresholds.numpy()[inferred], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "options, message", [({"group": "guessed"}, "group"), ({"group": "inferred", "randomised": True}, 'group="given" only')]
+)
+def test_options_that_do_not_go_together_are_refused(planted, batch_of, options, message):
+    with pytest.raises(ValueError, match=message):
+        group_thresholds(planted(n=300).model, batch_of(planted(n=300)), **options)
