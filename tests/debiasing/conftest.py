@@ -7,6 +7,17 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+TRAINING = ["FINETUNE", "GDRO", "JTT", "FAIRRET", "FAIRTORCH", "SAVANIAFT", "ZHANGM"]  # methods that train the network
+# A few steps, for tests that are not about how well a method does.
+QUICK = {key: {"epochs": 1} for key in TRAINING[:5]} | {
+    "SAVANIAFT": {"iterations": 2, "model_iterations": 2, "critic_iterations": 5},
+    "ZHANGM": {"iterations": 4},
+    "RRCLARC": {"epochs": 2},
+    "ACLARC": {"epochs": 2},
+    "SAVANIRP": {"T_iters": 2},
+    "SAVANILWO": {"evaluations": 20},
+}
+
 
 class Planted:
     """Images whose channels carry target and group; `loader()` yields triples, `model` is trained on biased ones."""

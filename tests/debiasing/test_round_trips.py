@@ -10,8 +10,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from helpers.debiasing import METHODS, debias, fold
 from helpers.models import Affine, append_after, build, load, save
+from tests.debiasing.conftest import QUICK
 
-AFFINE = ["LEACE", "PCLARC"]
+AFFINE = ["LEACE", "PCLARC", "NT"]
+GROUPED = ["GT", "ROC"]  # called with the group
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def faces():
 @pytest.fixture(scope="module")
 def corrected(faces):
     model = build("resnet18", classes=("no", "yes"), seed=0)
-    return debias(model, DataLoader(TensorDataset(*faces), batch_size=32))
+    return debias(model, DataLoader(TensorDataset(*faces), batch_size=32), methods_config=QUICK)
 
 
 def outputs(model, faces):
@@ -44,7 +46,7 @@ def test_saved_and_loaded(corrected, faces, key, tmp_path):
     save(model, tmp_path / "model")
     again = load(tmp_path / "model")
     torch.testing.assert_close(outputs(again, faces), outputs(model, faces), atol=1e-5, rtol=0)
-    assert getattr(again, "needs_group", False) == (key == "GT") and again.classes == ("no", "yes")
+    assert getattr(again, "needs_group", False) == (key in GROUPED) and again.classes == ("no", "yes")
 
 
 @pytest.mark.parametrize("key", sorted(METHODS))
@@ -58,7 +60,7 @@ def test_copied_and_cast(corrected, faces, key):
 @pytest.mark.parametrize("key, strict", [(key, False) for key in sorted(METHODS)] + [("LEACE", True), ("GT", True)])
 def test_exported(corrected, faces, key, strict):
     model = corrected[key].get_model()
-    options = {"kwargs": {"group": faces[2][:16]}} if key == "GT" else {}
+    options = {"kwargs": {"group": faces[2][:16]}} if key in GROUPED else {}
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # nothing about a missing group while exporting
         program = torch.export.export(model, (faces[0][:16],), strict=strict, **options)
