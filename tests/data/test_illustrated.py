@@ -213,7 +213,16 @@ def test_every_style_states_its_licence():
     ({"styles": "avatars"}, "styles: unknown name 'avatars'. Did you mean 'avataaars'"),
     ({"styles": "big-smile", "protected": "facial_hair"}, "styles: none of big-smile can draw"),
     ({"nuisance": 2}, r"nuisance: expected a number in \[0, 1\]"),
-    ({"n": 0}, "n: expected a positive whole number"),
+    ({"n": 0}, "n: expected a whole number of at least 1, got 0"),
+    ({"n": "many"}, "n: expected a whole number of at least 1, got 'many'"),
+    ({"n": 2, "split": "all"}, "n: expected a whole number of at least 3, got 2"),
+    ({"correlation": "strong"}, r"correlation: expected a number in \[-1, 1\], got 'strong'"),
+    ({"correlation": float("nan")}, "correlation: expected a number"),
+    ({"nuisance": True}, r"nuisance: expected a number in \[0, 1\], got True"),
+    ({"images_per_identity": 1.5}, "images_per_identity: expected a whole number of at least 1, got 1.5"),
+    ({"styles": ()}, "styles: expected at least one of avataaars, .*, got none"),
+    ({"styles": 5}, "styles: expected a name or several, got 5"),
+    ({"protected": 5}, "protected: expected a name or several, got 5"),
     ({"root": "somewhere"}, "root: 'illustrated' is drawn, not read"),
 ])
 def test_bad_input_is_named(options, message):
