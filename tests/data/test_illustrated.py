@@ -230,6 +230,18 @@ def test_bad_input_is_named(options, message):
         draw(**{"n": 4, **options})
 
 
+@pytest.mark.parametrize("n", [3, 10, 20])
+def test_all_splits_together_have_the_number_of_images_asked_for(n):
+    faces = draw(n, split="all", nuisance=0)
+    assert len(faces) == n and set(faces.table["split"]) == {"train", "validation", "test"}
+
+
+def test_attributes_are_written_in_any_case():
+    faces = draw(2)
+    assert np.array_equal(faces.mask(0, "Smiling"), faces.mask(0, "smiling"))
+    assert torch.equal(faces.counterfactual(0, "SMILING"), faces.counterfactual(0, "smiling"))
+
+
 def test_what_a_style_cannot_draw_is_refused_by_name():
     faces = draw(4, styles="big-smile")
     with pytest.raises(ValueError, match="'big-smile' of image 0 has no drawing for 'facial_hair'"):
