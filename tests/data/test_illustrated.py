@@ -131,6 +131,14 @@ def test_no_identity_is_in_two_splits_or_under_two_seeds():
     assert set(everyone["split"]) == {"train", "validation", "test"}
 
 
+def test_no_drawn_person_and_no_nuisance_is_shared_between_splits_or_seeds():
+    # under another name the same face could still be in two splits: what it is drawn from has to differ
+    tables = [sample_table(40, split, "smiling", ("glasses",), 0.8, 4, tuple(GUIDES), 1.0, seed)
+              for split in ("train", "validation", "test") for seed in (0, 1)]
+    for column, each in (("person_seed", 10), ("picture_seed", 40)):
+        assert pd.concat(tables)[column].nunique() == each * len(tables)
+
+
 def test_one_identity_keeps_its_style_and_skin():
     table = draw(24).table
     assert (table.groupby("identity")[["style", "skin_tone", "hair_length"]].nunique() == 1).all().all()
