@@ -137,6 +137,8 @@ def test_no_drawn_person_and_no_nuisance_is_shared_between_splits_or_seeds():
               for split in ("train", "validation", "test") for seed in (0, 1)]
     for column, each in (("person_seed", 10), ("picture_seed", 40)):
         assert pd.concat(tables)[column].nunique() == each * len(tables)
+    for table in tables:  # one name a person, and one person a name
+        assert len(table[["identity", "person_seed"]].drop_duplicates()) == table["identity"].nunique() == 10
 
 
 def test_one_identity_keeps_its_style_and_skin():
