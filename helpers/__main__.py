@@ -147,7 +147,7 @@ def train(
 def audit(
     predictions: Annotated[
         Path | None,
-        typer.Argument(help="CSV or Parquet with labels, predictions and groups; or give --model."),
+        typer.Argument(help="CSV, TSV or Parquet with labels, predictions and groups; or give --model."),
     ] = None,
     y_true: Annotated[str, typer.Option(help="Column of the labels.")] = "y_true",
     y_pred: Annotated[str, typer.Option(help="Column of the predictions.")] = "y_pred",
@@ -459,17 +459,9 @@ def as_markdown(table) -> str:
 
 def read_predictions(path: Path, y_true: str, y_pred: str, group: list[str], compare: str | None = None):
     """A table of predictions, and its own names of the columns for label, prediction, groups and the other model."""
-    import pandas as pd
+    from helpers.data import tables
 
-    if not path.is_file():
-        raise FileNotFoundError(f"predictions: {path} {'is a folder' if path.is_dir() else 'does not exist'}")
-    read = {".csv": pd.read_csv, ".parquet": pd.read_parquet}[
-        choose(path.suffix, (".csv", ".parquet"), "predictions")
-    ]
-    try:
-        table = read(path)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"predictions: {path} cannot be read as {path.suffix}: {error}") from error
+    table = tables.read(path, "predictions", "columns of labels, predictions and groups")
     wanted = {"--y-true": [y_true], "--y-pred": [y_pred], "--group": group, "--compare": [compare] * bool(compare)}
     columns = [
         choose(name, map(str, table.columns), argument)

@@ -53,6 +53,13 @@ def test_a_csv_is_audited_without_a_model_as_in_python(capsys, predictions, tmp_
     assert set(pd.read_csv(tmp_path / "audit.csv")["group"]) == {"f, old", "f, young", "m, old", "m, young"}
 
 
+@pytest.mark.parametrize("name, form", [("a.csv", {"sep": ";"}), ("a.tsv", {"sep": "\t"}), ("a.csv", {"encoding": "utf-8-sig"})])
+def test_a_table_of_predictions_may_have_any_usual_separator(capsys, predictions, tmp_path, name, form):
+    pd.read_csv(predictions).to_csv(tmp_path / name, index=False, **form)
+    code, out, _ = run(capsys, "audit", tmp_path / name, *AUDIT)
+    assert code == 0 and out == run(capsys, "audit", predictions, *AUDIT)[1]
+
+
 def test_labels_may_be_words_and_the_positive_one_is_asked_for(capsys, predictions, tmp_path):
     table = pd.read_csv(predictions).replace(
         {"label": {0: "calm", 1: "happy"}, "pred": {0: "calm", 1: "happy"}}
