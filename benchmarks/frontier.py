@@ -1,10 +1,12 @@
 """Accuracy against gap, for every fairness loss, statistic and strength, ours and those of fairret and FairTorch.
 
     python benchmarks/frontier.py [--peers] [--dataset illustrated|orl] [--seeds 0]
+    python benchmarks/frontier.py --draw [--dataset illustrated|orl]
 
 Every model starts from the plainly trained one of the problem and is trained for one more epoch with the loss, so that all have
 the same budget. Which model of a library is held against another's is chosen on validation images; figures are of the test
-images. Writes benchmarks/results/frontier[-orl].csv, .txt and .png; runs come from the cache if they were made before.
+images. Writes benchmarks/results/frontier[-orl].csv, .txt and .png; runs come from the cache if they were made before, and with
+--draw nothing is trained: the figures are drawn again from the csv.
 
 fairret is one of the dev extras. FairTorch asks for torch below 2: `pip install --no-deps fairtorch==0.1.2`.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -21,6 +24,7 @@ from helpers import losses
 from helpers.bias.statistics import FalsePositiveRate, PositiveRate, StackedLinearFractionalStatistic, TruePositiveRate
 from helpers.files import whole
 from helpers.frontier import X, Y, sweep
+from helpers.plots import losses as draw
 from helpers.plots import use
 from helpers.problem import load_problem
 
@@ -90,7 +94,8 @@ class Fairret(nn.Module):
 
 
 class FairTorch(nn.Module):
-    """Its losses take the group's value instead of one-hot columns."""
+    """Its losses take the group's value instead of one-hot columns, and are the mean of nothing where a group has no image of a
+    label: a batch without one is named, so that the model is not blamed for it."""
 
     def __init__(self, loss: nn.Module):
         super().__init__()
@@ -98,7 +103,15 @@ class FairTorch(nn.Module):
         self.loss.device = torch.device("cpu")
 
     def forward(self, logit, sens, label):
-        return self.loss(None, logit, sens.argmax(1), label)
+        value = self.loss(None, logit, sens.argmax(1), label)
+        if value.isnan() and logit.isfinite().all():
+            positive, every = (sens * label).sum(0).tolist(), sens.sum(0).tolist()
+            cells = ", ".join(f"{of:g} + {n - of:g}" for of, n in zip(positive, every, strict=True))
+            raise FloatingPointError(
+                f"FairTorch's own loss is NaN at finite logits: it has no value for a group without images of one of the labels, "
+                f"and this batch has, positive + negative by group, {cells}"
+            )
+        return value
 
 
 def held_against(found, rivals, own) -> list[str]:
@@ -126,9 +139,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--dataset", default="illustrated", choices=["illustrated", "orl"])
+    parser.add_argument("--draw", action="store_true", help="draw the results that are there, and train nothing")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     arguments = parser.parse_args()
     use()
+    name = "frontier" if arguments.dataset == "illustrated" else f"frontier-{arguments.dataset}"
+    if arguments.draw:
+        figures(pd.read_csv(RESULTS / f"{name}.csv"), name)
+        return
     problem = load_problem(arguments.dataset)
     own, strengths = ours()
     rivals, theirs = peers() if arguments.peers else ({}, {})
@@ -136,7 +154,6 @@ def main() -> None:
     order = first | rivals | own
     batch = min(64, max(8, len(problem.train) // 8))
     found = sweep(problem, order, strengths | theirs, epochs=1, batch_size=batch, seeds=arguments.seeds)
-    name = "frontier" if arguments.dataset == "illustrated" else f"frontier-{arguments.dataset}"
     RESULTS.mkdir(exist_ok=True)
     with whole(RESULTS / f"{name}.csv") as part:
         found.table.to_csv(part, index=False, float_format="%.4f")
@@ -146,9 +163,16 @@ def main() -> None:
     if lines:
         with whole(RESULTS / f"{name}.txt") as part:
             part.write_text("\n".join(lines) + "\n")
-    shown = [f"{kind} {short}" for short in GAPS for kind in ("Norm", "KL", "Constraint", "Unbiased")] + list(rivals)
+    figures(found.table, name)
+
+
+def figures(table: pd.DataFrame, name: str) -> None:
+    """The frontiers of the losses that differ most, and of the rivals, for either gap."""
+    there = list(table["loss"].unique())
+    shown = [f"{kind} {short}" for short in GAPS for kind in ("Norm", "KL", "Constraint", "Unbiased")]
+    shown = [kind for kind in shown if kind in there] + [kind for kind in there if kind.startswith(("fairret ", "FairTorch "))]
     for gap in (Y, "demographic_parity"):
-        drawn = found.plot(gap=gap, losses=[kind for kind in shown if kind in set(found.table["loss"])])
+        drawn = draw.frontier(table, gap=gap, losses=shown)
         with whole(RESULTS / f"{name}-{gap}.png") as part:
             drawn.savefig(part, bbox_inches="tight")
 

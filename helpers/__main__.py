@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+import warnings
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from tqdm import tqdm
 
 import helpers
 from helpers.files import check, whole
@@ -117,8 +120,8 @@ def train(
         from helpers import losses
 
         loss = losses.named(fairness, equalize, **({} if gap is None else {"gap": gap}))
-    wanted = wish(None, data, root, target, protected, image_size, seed)
-    faces, held_out = load(wanted, "train", option), load(wanted, "validation", option)
+    wanted = wish(None, data, root, target, protected, image_size, seed, option)
+    faces, held_out = load(wanted, "train"), load(wanted, "validation")
     from helpers import models
 
     model: Any = architecture
@@ -144,7 +147,7 @@ def train(
 def audit(
     predictions: Annotated[
         Path | None,
-        typer.Argument(help="CSV or Parquet with labels, predictions and groups; or give --model."),
+        typer.Argument(help="CSV, TSV or Parquet with labels, predictions and groups; or give --model."),
     ] = None,
     y_true: Annotated[str, typer.Option(help="Column of the labels.")] = "y_true",
     y_pred: Annotated[str, typer.Option(help="Column of the predictions.")] = "y_pred",
@@ -215,8 +218,8 @@ def audit(
         from helpers import models
 
         judge = models.load(model)
-        wanted = wish(judge, data, root, target, protected, image_size, seed)
-        faces = load(wanted, split, option)
+        wanted = wish(judge, data, root, target, protected, image_size, seed, option)
+        faces = load(wanted, split, judge)
         found = models.predict(judge, faces, device=device)
         named = {} if positive is None else {"positive": choose(positive, faces.classes, "--positive")}
         judged = helpers.audit(
@@ -259,8 +262,8 @@ def attribute(
 
     methods = known(method or ["integrated_gradients"], "--method")
     judge = models.load(model)
-    wanted = wish(judge, data, root, target, protected, image_size, seed)
-    faces = load(wanted, split, option)
+    wanted = wish(judge, data, root, target, protected, image_size, seed, option)
+    faces = load(wanted, split, judge)
     chosen = faces.subset(spread(faces, examples, wanted["seed"]))
     found = models.predict(judge, chosen)
     images, _, _ = chosen[:]
@@ -291,6 +294,8 @@ def debias(
     """Edit a model towards equal treatment and print accuracy and gap before and after, with intervals."""
     if out is not None and out.exists() and not out.is_dir():
         raise ValueError(f"--out: {str(out)!r} is a file; give a folder")
+    if out is not None:
+        check(out / "table.csv", "--out")
     if split == test_split:
         raise ValueError(
             f"--split and --test-split are both {split!r}: faces that a method was fitted on cannot judge it"
@@ -299,8 +304,8 @@ def debias(
     from helpers.debiasing.result import readable
 
     judge = models.load(model)
-    wanted = wish(judge, data, root, target, protected, image_size, seed)
-    fit, test = load(wanted, split, option), load(wanted, test_split, option)
+    wanted = wish(judge, data, root, target, protected, image_size, seed, option)
+    fit, test = load(wanted, split), load(wanted, test_split, judge)
     results = mitigate(judge, fit, method, wanted["seed"], device, test)
     typer.echo(as_markdown(readable(results)))
     if out is not None:
@@ -340,25 +345,25 @@ def report(
     from helpers import models
 
     judge = models.load(model)
-    wanted = wish(judge, data, root, target, protected, image_size, seed)
-    faces = load(wanted, split, option)
+    wanted = wish(judge, data, root, target, protected, image_size, seed, option)
+    faces = load(wanted, split, judge)
     results = None
     if method:
         if split == "validation":
             raise ValueError(
                 "--split validation: mitigation is fitted on that split; judge it on another one"
             )
-        results = mitigate(judge, load(wanted, "validation", option), method, wanted["seed"], device)
+        results = mitigate(judge, load(wanted, "validation"), method, wanted["seed"], device)
     chosen = {"attributions": attribution} if attribution else {}
     helpers.report(judge, faces, out, results=results, seed=wanted["seed"], device=device, **chosen)
     typer.echo(f"Wrote {out}")
 
 
-def wish(model, data, root, target, protected, image_size, seed) -> dict[str, Any]:
+def wish(model, data, root, target, protected, image_size, seed, option=None) -> dict[str, Any]:
     """What the user asked for; what they left open is as when the model was trained, then the default.
 
-    The seed matters here as much as the data: it decides who is in which split, so another one would let
-    people whom the model was trained on into its test.
+    The seed and the options matter here as much as the data: they decide who is in which split, so others
+    would let people whom the model was trained on into its test.
     """
     given = {
         "data": data,
@@ -380,11 +385,11 @@ def wish(model, data, root, target, protected, image_size, seed) -> dict[str, An
         if before.get(name) is not None
         else default.get(name)
         for name, value in given.items()
-    }
+    } | {"option": (before.get("option") or {}) | dict(pair(text) for text in option or [])}
 
 
-def load(wanted: dict[str, Any], split: str, option: list[str] | None):
-    """`helpers.load_faces` of a name or a path."""
+def load(wanted: dict[str, Any], split: str, judge=None):
+    """`helpers.load_faces` of a name or a path, for the model `judge` if there is one."""
     from helpers.data import SOURCES
 
     name, root = wanted["data"], wanted["root"]
@@ -395,21 +400,27 @@ def load(wanted: dict[str, Any], split: str, option: list[str] | None):
         if not path.exists():
             raise FileNotFoundError(f"--data: {name} does not exist")
         name, root = ("folder" if path.is_dir() else "table"), path
+    name = choose(name, SOURCES, "--data (there is no such file or folder)")
     protected = wanted["protected"]
     given = {
         "root": root,
         "target": wanted["target"],
         "protected": protected[0] if protected and len(protected) == 1 else protected,
     }
-    further = dict(pair(text) for text in option or [])
-    try:
-        return helpers.load_faces(
-            name, split=split, image_size=wanted["image_size"], seed=wanted["seed"], **given, **further
-        )
-    except TypeError as error:
-        if further:  # an option that this data set does not have
-            raise ValueError(f"--option: {error}") from error
-        raise
+    accepted = [
+        key for key in signature(SOURCES[name]).parameters if key not in (*given, "split", "image_size", "seed")
+    ]
+    further = {choose(key, accepted, "--option"): value for key, value in wanted["option"].items()}
+    faces = helpers.load_faces(
+        name, split=split, image_size=wanted["image_size"], seed=wanted["seed"], **given, **further
+    )
+    known = tuple(getattr(judge, "classes", None) or faces.classes)
+    if known != faces.classes:
+        typer.echo(f"The model learned {' | '.join(known)}; here it is judged on {' | '.join(faces.classes)}", err=True)
+    if faces.skipped:
+        path, reason = faces.skipped[0]
+        typer.echo(f"Skipped {len(faces.skipped)} files of {name}, such as {path}: {reason}", err=True)
+    return faces
 
 
 def pair(text: str) -> tuple[str, Any]:
@@ -424,8 +435,9 @@ def pair(text: str) -> tuple[str, Any]:
 
 
 def remembered(wanted: dict[str, Any]) -> dict[str, Any]:
-    """What a model's description keeps of its data; where it lay on this machine is left out."""
-    return {name: value for name, value in wanted.items() if name != "root"}
+    """What a model's description keeps of its data: not where it lay, nor how many were drawn and how biased."""
+    option = {name: value for name, value in wanted["option"].items() if name not in ("n", "correlation")}
+    return {name: value for name, value in wanted.items() if name != "root"} | {"option": option}
 
 
 def mitigate(model, faces, methods: list[str] | None, seed: int, device: str | None, test=None):
@@ -447,17 +459,9 @@ def as_markdown(table) -> str:
 
 def read_predictions(path: Path, y_true: str, y_pred: str, group: list[str], compare: str | None = None):
     """A table of predictions, and its own names of the columns for label, prediction, groups and the other model."""
-    import pandas as pd
+    from helpers.data import tables
 
-    if not path.is_file():
-        raise FileNotFoundError(f"predictions: {path} {'is a folder' if path.is_dir() else 'does not exist'}")
-    read = {".csv": pd.read_csv, ".parquet": pd.read_parquet}[
-        choose(path.suffix, (".csv", ".parquet"), "predictions")
-    ]
-    try:
-        table = read(path)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"predictions: {path} cannot be read as {path.suffix}: {error}") from error
+    table = tables.read(path, "predictions", "columns of labels, predictions and groups")
     wanted = {"--y-true": [y_true], "--y-pred": [y_pred], "--group": group, "--compare": [compare] * bool(compare)}
     columns = [
         choose(name, map(str, table.columns), argument)
@@ -507,6 +511,17 @@ def write_audit(judged, out: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; `arguments` are those of the process by default."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    with warnings.catch_warnings():
+        warnings.showwarning = warn
+        return run(arguments)
+
+
+def warn(message, *where) -> None:
+    """A warning as a sentence, without the line of code that it came from."""
+    tqdm.write(f"Warning: {message}", file=sys.stderr)
+
+
+def run(arguments: list[str]) -> int:
     try:
         import matplotlib
 

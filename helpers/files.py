@@ -47,7 +47,7 @@ def check(path: str | Path, argument: str = "path") -> Path:
 
     Raises
     ------
-    ValueError : `path` is a folder, or one of the folders above it is a file.
+    ValueError : `path` is a folder, one of the folders above it is a file, or no file can be made there.
     """
     path = Path(path)
     if path.is_dir():
@@ -56,9 +56,11 @@ def check(path: str | Path, argument: str = "path") -> Path:
         if parent.exists():
             if not parent.is_dir():
                 raise ValueError(f"{argument}: cannot write {str(path)!r}, since {str(parent)!r} is a file")
-            if not os.access(parent, os.W_OK):
+            try:  # asking for the permission alone would overlook a full or read-only disk
+                tempfile.TemporaryFile(dir=parent).close()
+            except OSError as error:
                 raise ValueError(
-                    f"{argument}: cannot write {str(path)!r}, since {str(parent)!r} is not writable"
-                )
+                    f"{argument}: cannot write {str(path)!r}, since {str(parent)!r} takes no file ({error.strerror})"
+                ) from error
             break
     return path

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -52,6 +53,13 @@ def test_a_csv_is_audited_without_a_model_as_in_python(capsys, predictions, tmp_
     assert set(pd.read_csv(tmp_path / "audit.csv")["group"]) == {"f, old", "f, young", "m, old", "m, young"}
 
 
+@pytest.mark.parametrize("name, form", [("a.csv", {"sep": ";"}), ("a.tsv", {"sep": "\t"}), ("a.csv", {"encoding": "utf-8-sig"})])
+def test_a_table_of_predictions_may_have_any_usual_separator(capsys, predictions, tmp_path, name, form):
+    pd.read_csv(predictions).to_csv(tmp_path / name, index=False, **form)
+    code, out, _ = run(capsys, "audit", tmp_path / name, *AUDIT)
+    assert code == 0 and out == run(capsys, "audit", predictions, *AUDIT)[1]
+
+
 def test_labels_may_be_words_and_the_positive_one_is_asked_for(capsys, predictions, tmp_path):
     table = pd.read_csv(predictions).replace(
         {"label": {0: "calm", 1: "happy"}, "pred": {0: "calm", 1: "happy"}}
@@ -79,7 +87,9 @@ def test_labels_may_be_words_and_the_positive_one_is_asked_for(capsys, predictio
         (["train", "--data", "ilustrated"], "Did you mean 'illustrated'?"),
         (["train", "--data", "no/such/folder"], "--data: no/such/folder does not exist"),
         (["train", "--target", "smilng"], "Did you mean 'smiling'?"),
-        (["train", "--option", "correlaton=0.5"], "correlaton"),
+        (["train", "--option", "correlaton=0.5"], "--option: unknown name 'correlaton'. Did you mean 'correlation'?"),
+        (["train", "--option", "correlation=strong"], "correlation: expected a number in [-1, 1], got 'strong'"),
+        (["train", "--data", "nothing"], "--data (there is no such file or folder): unknown name 'nothing'"),
         (["train", "--option", "correlation"], "--option: expected NAME=VALUE"),
         (["attribute", "--model", "absent.safetensors"], "absent.safetensors is missing"),
         (["attribute", "--model", "absent", "--method", "saliencey"], "Did you mean 'saliency'?"),
@@ -260,3 +270,50 @@ def test_the_five_verbs_in_a_row_on_a_table_of_ones_own(photos, tmp_path, capsys
     assert "Mood by site" in page and "DFR" in page
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"models", "a.png", "edited", "r.html"}
+
+
+def test_options_that_decide_the_splits_are_remembered_and_skipped_files_told(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = pd.read_csv(photos / "faces.csv")
+    table["path"] = [str(photos / path) for path in table["path"]]
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    table.loc[len(table)] = ["broken.png", "calm", "a", 999]
+    # two labels of people: whoever splits by `identity` instead of `person` shares people between the splits
+    table["person"] = np.random.default_rng(3).permutation(np.arange(len(table)) // 3)
+    table.to_csv("faces.csv", index=False)
+    data = ["--data", "faces.csv", "--target", "mood", "--protected", "site", "--image-size", "16"]
+    options = ["-o", "identity=person", "-o", "on_error=skip"]
+    code, _, err = run(capsys, "train", *data, *options, "--epochs", "1", "--out", "m")
+    assert code == 0, err
+    splits = {
+        split: helpers.load_faces("table", root="faces.csv", target="mood", protected="site", split=split, image_size=16,
+                                  identity="person", on_error="skip")
+        for split in ("train", "validation", "test")
+    }  # fmt: skip
+    told = [faces for split, faces in splits.items() if faces.skipped and split != "test"]
+    assert ("Skipped 1 files of table, such as broken.png" in err) == bool(told)
+    code, out, err = run(capsys, "audit", "--model", "m", "--n-boot", "20")
+    assert code == 0, err
+    assert f"(n = {(splits['test'].group == 0).sum()})" in out
+    assert ("Skipped" in err) == bool(splits["test"].skipped)
+    assert sum(bool(faces.skipped) for faces in splits.values()) == 1
+
+    # the same faces under another question: it is said, since the number of classes fits
+    code, _, err = run(capsys, "audit", "--model", "m", "--target", "site", "--protected", "mood", "--n-boot", "20")
+    assert code == 0 and "The model learned calm | happy; here it is judged on a | b" in err
+
+
+def test_a_warning_is_one_sentence_without_a_line_of_code(capsys, predictions, monkeypatch):
+    def warned(*arguments, **options):
+        warnings.warn("few faces", UserWarning, stacklevel=2)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(helpers, "audit", warned)
+    code, _, err = run(capsys, "audit", predictions, *AUDIT)
+    assert code == 2 and err == "Warning: few faces\nError: enough\n"
+
+
+def test_a_folder_that_takes_no_file_is_found_before_the_model_is_loaded(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = run(capsys, "debias", "--model", tmp_path / "absent", "--out", tmp_path / "file" / "models")
+    assert code == 2 and err.startswith("Error: --out: cannot write")

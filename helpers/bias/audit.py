@@ -16,7 +16,8 @@ from helpers.bias.gaps import NAMED, Gap, gap, largest, named_parts
 from helpers.bias.inputs import read_labels, read_positive, same_length
 from helpers.bias.result import Audit
 from helpers.bias.scores import read_scores, score_estimates
-from helpers.bias.statistics import STATISTICS
+from helpers.bias.settings import share, whole
+from helpers.bias.statistics import STATISTICS, Statistic
 from helpers.names import choose
 
 SMALL = 50  # values on fewer images are flagged: below it an interval is too wide for most conclusions
@@ -155,7 +156,9 @@ def assemble(
     levels: pd.DataFrame | None = None,
 ) -> Audit:
     """The `Audit` of a table; `extra` are estimates of scores, `levels` those of crossed attributes by group."""
-    checked_level(confidence, n_boot)
+    share(confidence, "confidence")
+    whole(n_boot, "n_boot")
+    whole(small, "small", least=0)
     if levels is not None:
         levels = levels[counts.n > 0].reset_index(drop=True)
     empty = tuple(name for name, n in zip(counts.groups, counts.n, strict=True) if n == 0)
@@ -191,14 +194,6 @@ def assemble(
     )
 
 
-def checked_level(confidence: float, n_boot: int) -> None:
-    """Raise ValueError unless `confidence` lies in (0, 1) and `n_boot` is positive."""
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: {confidence!r} is outside (0, 1)")
-    if not n_boot >= 1:
-        raise ValueError(f"n_boot: {n_boot!r} is not a positive number of replicates")
-
-
 def _levels(counts: Counts, attributes: Mapping[str, Sequence[str]] | None) -> pd.DataFrame | None:
     if attributes is None or len(attributes) < 2:
         return None
@@ -215,12 +210,21 @@ def wanted_statistics(
     statistics: str | Sequence[str] | Mapping[str, Callable], *, with_scores: bool
 ) -> dict[str, Callable | None]:
     """Names asked for, in order; None stands for what is no statistic of the table (named gaps, scores)."""
+    if isinstance(statistics, Statistic) or not isinstance(statistics, Iterable):
+        raise ValueError(
+            f'statistics: {type(statistics).__name__} given; "all", names, or a mapping of names to statistics such as '
+            '{"f2": FScore(2)} expected'
+        )
+    if not isinstance(statistics, str | Mapping):
+        statistics = list(statistics)
+    if not len(statistics):
+        raise ValueError("statistics: none asked for")
     if isinstance(statistics, Mapping):
         for name, statistic in statistics.items():
             if name in NAMED or name in OF_SCORES:
                 raise ValueError(f"statistics: {name!r} has a fixed meaning; call yours something else")
-            if not callable(statistic):
-                raise ValueError(f"statistics: {name!r} is {statistic!r}, which cannot be called")
+            if isinstance(statistic, type) or not callable(statistic):
+                raise ValueError(f"statistics: {name!r} is {statistic!r}, which cannot be called with predictions")
         return {str(name): statistic for name, statistic in statistics.items()}
     scores = OF_SCORES if with_scores else ()
     if isinstance(statistics, str):
@@ -232,8 +236,6 @@ def wanted_statistics(
         name = choose(name, [*STATISTICS, *NAMED, *scores], "statistics")
         wanted |= {base: STATISTICS[base] for base in NAMED.get(name, ())}
         wanted[name] = STATISTICS.get(name)
-    if not wanted:
-        raise ValueError("statistics: none asked for")
     return wanted
 
 

@@ -18,6 +18,7 @@ from helpers.bias.estimates import Estimate
 from helpers.bias.gaps import gap
 from helpers.bias.nonnegative import FACTORS, p_value, size_at
 from helpers.bias.scored import read_scored
+from helpers.bias.settings import share, whole
 from helpers.bias.uncertainty import Limits
 from helpers.names import choose
 
@@ -176,11 +177,9 @@ def calibration(
     """
     rows = read_scored(y_true, y_score, group, positive=positive, groups=groups, classes=classes)
     strategy = choose(strategy, ("quantile", "uniform"), "strategy")
-    for argument, number in (("bins", bins), ("n_boot", n_boot)):
-        if not (isinstance(number, int | np.integer) and number >= 1):
-            raise ValueError(f"{argument}: {number!r} given; a whole number of at least 1 expected")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: {confidence!r} is outside (0, 1)")
+    whole(bins, "bins")
+    whole(n_boot, "n_boot")
+    share(confidence, "confidence")
 
     edges = _edges(rows.score, bins, strategy)
     members = [rows.group == g for g in range(len(rows.groups))]

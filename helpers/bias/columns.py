@@ -82,6 +82,39 @@ def read_tensor(tensor: Any, argument: str) -> np.ndarray:
         raise ValueError(f"{argument}: a dense tensor expected, {tensor.layout} on {tensor.device} given ({error})") from None
 
 
+def read_numbers(values: Any, argument: str) -> np.ndarray:
+    """Numbers of any shape as an array of floats; what was masked is NaN.
+
+    Parameters
+    ----------
+    values : an array, a tensor of any device and type, a Series or table, (nested) lists, a list of tensors, a generator
+    argument : what to call it in an error
+
+    Returns
+    -------
+    float32 if that came, else float64
+
+    Raises
+    ------
+    ValueError : texts, dates, lists of different length, or whatever else is no number.
+    """
+    if hasattr(values, "detach"):
+        values = read_tensor(values, argument)
+    if isinstance(values, np.ma.MaskedArray):
+        values = values.astype(np.float64).filled(np.nan)  # a masked score is a missing one
+    if hasattr(values, "__next__"):
+        values = list(values)
+    if isinstance(values, list | tuple) and any(hasattr(each, "detach") for each in values[:1]):
+        values = [read_tensor(each, argument) for each in values]  # collected in a loop over images
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "fiubO":
+            raise TypeError(f"{array.dtype} given")
+        return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{argument}: numbers expected ({error})") from None
+
+
 def refuse_missing(absent: np.ndarray, argument: str) -> None:
     """Raise ValueError if any entry of the mask `absent` is true; the first row is named."""
     if absent.any():

@@ -35,12 +35,13 @@ import numpy as np
 import pandas as pd
 
 from helpers.bias import uncertainty
-from helpers.bias.audit import checked_level, wanted_statistics
+from helpers.bias.audit import wanted_statistics
 from helpers.bias.crossing import read_crossed
 from helpers.bias.estimates import Cells, Estimate, estimate, evaluate
 from helpers.bias.gaps import NAMED, named_parts
 from helpers.bias.inputs import read_labels, read_positive, same_length
 from helpers.bias.result import markdown
+from helpers.bias.settings import share, whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -133,9 +134,10 @@ def compare(
     >>> found.by_group.query("statistic == 'true_positive_rate'")[["group", "change", "verdict"]].values.tolist()
     [['a', 0.0, 'within noise'], ['b', 1.0, 'levels up']]
     """
-    if len(names) != 2 or names[0] == names[1]:
+    if not isinstance(names, tuple | list) or len(names) != 2 or names[0] == names[1]:
         raise ValueError(f"names: two different names expected, {names!r} given")
-    checked_level(confidence, n_boot)
+    share(confidence, "confidence")
+    whole(n_boot, "n_boot")
     true, predictions, values, class_names = _predictions(y_true, first, second, classes)
     code = read_positive(positive, values, class_names)
     wanted = wanted_statistics(statistics, with_scores=False)
@@ -180,8 +182,14 @@ class Joint:
 
 def _predictions(y_true: Any, first: Any, second: Any, classes: Sequence[str] | None):
     """Codes of the labels and of both predictions over the classes that occur in any of the three."""
-    true, one, values, names = read_labels(y_true, first, classes)
-    _, two, other, _ = read_labels(y_true, second, classes)
+    try:
+        true, one, values, names = read_labels(y_true, first, classes)
+    except ValueError as error:
+        raise ValueError(str(error).replace("y_pred", "first", 1)) from None
+    try:
+        _, two, other, _ = read_labels(y_true, second, classes)
+    except ValueError as error:
+        raise ValueError(str(error).replace("y_pred", "second", 1)) from None
     if other == values:
         return true, (one, two), values, names
     every = tuple(sorted({*values, *other}))

@@ -6,6 +6,7 @@ that goes with the attribute. A flip here can come only from what was changed in
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,10 @@ import pandas as pd
 from scipy import stats
 
 from helpers.bias import uncertainty
-from helpers.bias.inputs import read_groups
+from helpers.bias.columns import read_numbers
+from helpers.bias.inputs import read_groups, read_people
+from helpers.bias.scores import probabilities
+from helpers.bias.settings import share, whole
 from helpers.names import choose
 
 if TYPE_CHECKING:
@@ -151,8 +155,7 @@ def flip_report(
     n = len(before)
     if not n:
         raise ValueError("score_before: empty; at least one pair is needed")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: {confidence!r} is outside (0, 1)")
+    share(confidence, "confidence")
     binary = before.ndim == 1
     names = _class_names(classes, 2 if binary else before.shape[1])
     was, now = _predicted(before, after, threshold, predicted, len(names))
@@ -160,10 +163,7 @@ def flip_report(
     _fits(n, group=codes, identity=identity, direction=direction, with_attribute=with_attribute, rows=rows)
     cluster = np.arange(n)
     if identity is not None:
-        try:
-            cluster = read_groups(np.asarray(identity), None)[0]
-        except ValueError as error:
-            raise ValueError(str(error).replace("group", "identity", 1)) from None
+        cluster = read_people(identity)[0]
     cluster = np.unique(cluster, return_inverse=True)[1]
 
     first = before if binary else np.take_along_axis(before, was[:, None], 1)[:, 0]
@@ -458,8 +458,7 @@ def _chosen(faces: Any, indices: Sequence[int] | None, n: int | None, seed: int)
     if indices is not None and n is not None:
         raise ValueError("indices: give either the rows or their number n, not both")
     if n is not None:
-        if not (isinstance(n, int | np.integer) and n >= 1):
-            raise ValueError(f"n: {n!r} given; a whole number of at least 1 expected")
+        whole(n, "n")
         return np.sort(np.random.default_rng(seed).permutation(len(faces))[:n])
     if indices is None:
         return np.arange(len(faces))
@@ -508,18 +507,13 @@ def _changed_groups(original: Any, attribute: str, wanted: np.ndarray) -> np.nda
 
 
 def _scores(scores: Any, argument: str) -> np.ndarray:
-    if hasattr(scores, "detach"):
-        scores = scores.detach().cpu().numpy()
-    scores = np.asarray(scores, dtype=np.float64)
+    scores = read_numbers(scores, argument).astype(np.float64)
     if scores.ndim not in (1, 2) or (scores.ndim == 2 and scores.shape[1] < 3):
         raise ValueError(
             f"{argument}: the positive class's probability (N,), or (N, C) of three classes or more, expected; "
             f"{scores.shape} given"
         )
-    bad = ~((scores >= 0) & (scores <= 1))  # written so that NaN is bad too
-    if bad.any():
-        raise ValueError(f"{argument}: {bad.sum()} scores are missing or outside [0, 1] (first {scores[bad][0]:g})")
-    return scores
+    return probabilities(scores, argument)
 
 
 def _class_names(classes: Sequence[str] | None, number: int) -> tuple[str, ...]:
@@ -536,9 +530,12 @@ def _predicted(
     if predicted is None:
         if before.ndim == 2:
             return before.argmax(1), after.argmax(1)
-        if threshold is None or not np.isfinite(threshold):
+        if not isinstance(threshold, numbers.Real) or not np.isfinite(threshold):
             raise ValueError(f"threshold: a number expected, {threshold!r} given; or give the `predicted` classes")
         return (before >= threshold).astype(np.int64), (after >= threshold).astype(np.int64)
+    if not isinstance(predicted, tuple | list) or len(predicted) != 2:
+        given = f"{len(predicted)} columns" if isinstance(predicted, tuple | list) else type(predicted).__name__
+        raise ValueError(f"predicted: the classes before and after expected, {given} given")
     codes = []
     for each in predicted:
         each = np.asarray(each.detach().cpu() if hasattr(each, "detach") else each)
@@ -546,8 +543,6 @@ def _predicted(
         if not fits or not 0 <= each.min() <= each.max() < classes:
             raise ValueError(f"predicted: two columns of {len(before)} codes from 0 to {classes - 1} expected, {each!r} given")
         codes.append(each.astype(np.int64))
-    if len(codes) != 2:
-        raise ValueError(f"predicted: the classes before and after expected, {len(codes)} columns given")
     return codes[0], codes[1]
 
 

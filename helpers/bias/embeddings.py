@@ -24,7 +24,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from helpers.bias.inputs import read_groups
+from helpers.bias.columns import read_numbers
+from helpers.bias.inputs import read_groups, read_people
+from helpers.bias.settings import share, whole
 
 MEASURES = ("squared_distance", "cosine_similarity", "distance")
 EXACT_UP_TO = 500_000  # pairs of images in a group, or between two: about a second at 128 dimensions
@@ -151,31 +153,20 @@ def _read(
     embeddings: Any, group: Any, identity: Any, groups: Sequence[str] | None, confidence: float, partners: int
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...], np.ndarray]:
     """Embeddings float64 (N, d), group codes and names, cluster codes (N,)."""
-    if hasattr(embeddings, "detach"):
-        embeddings = embeddings.detach().cpu().numpy()
-    x = np.asarray(embeddings, dtype=np.float64)
+    x = read_numbers(embeddings, "embeddings").astype(np.float64, copy=False)
     if x.ndim != 2 or not x.size:
         raise ValueError(f"embeddings: shape (N, d) expected, {x.shape} given; flatten feature maps first")
     bad = ~np.isfinite(x).all(1)
     if bad.any():
         raise ValueError(f"embeddings: {bad.sum()} of {len(x)} rows are not finite (first row {np.flatnonzero(bad)[0]})")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: {confidence!r} is outside (0, 1)")
-    if not (isinstance(partners, int | np.integer) and partners >= 2):
-        raise ValueError(f"partners: {partners!r} given; a whole number of at least 2 expected")
+    share(confidence, "confidence")
+    whole(partners, "partners", least=2)
     codes, levels = read_groups(group, groups)
-    people = np.arange(len(x)) if identity is None else _clusters(identity)
+    people = np.arange(len(x)) if identity is None else read_people(identity)[0]
     for argument, column in (("group", codes), ("identity", people)):
         if len(column) != len(x):
             raise ValueError(f"{argument}: {len(column)} rows given, but embeddings has {len(x)}")
     return x, codes, levels, people
-
-
-def _clusters(identity: Any) -> np.ndarray:
-    try:
-        return read_groups(np.asarray(identity), None)[0]
-    except ValueError as error:
-        raise ValueError(str(error).replace("group", "identity", 1)) from None
 
 
 def _recode(codes: np.ndarray) -> np.ndarray:

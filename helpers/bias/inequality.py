@@ -18,6 +18,7 @@ from helpers.bias import uncertainty
 from helpers.bias.counts import Counts, count
 from helpers.bias.inputs import read_groups, read_labels, read_positive, same_length
 from helpers.bias.nonnegative import FACTORS, p_value, size_at
+from helpers.bias.settings import share, whole
 from helpers.names import choose
 
 if TYPE_CHECKING:
@@ -151,10 +152,8 @@ def inequality(
         raise ValueError(f"y_true: {len(names)} classes given; a benefit needs two, so compare one class with the rest")
     code = read_positive(positive, values, names)
     alphas = _alphas(alpha)
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: {confidence!r} is outside (0, 1)")
-    if not (isinstance(n_boot, int | np.integer) and n_boot >= 1):
-        raise ValueError(f"n_boot: {n_boot!r} given; a whole number of at least 1 expected")
+    share(confidence, "confidence")
+    whole(n_boot, "n_boot")
     codes, levels = read_groups(group, groups)
     same_length(len(true), group=len(codes))
     table = count(true, pred, codes, levels, names)

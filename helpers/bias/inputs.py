@@ -128,6 +128,20 @@ def read_groups(group: Any, groups: Sequence[str] | None) -> tuple[np.ndarray, t
     return column.codes, _distinct(column.names)
 
 
+def read_people(identity: Any) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Codes int64 (N,) and names of the people that occur; whole numbers, strings or categories.
+
+    Raises
+    ------
+    ValueError : as `helpers.bias.columns.read_column`.
+    """
+    column = read_column(identity, "identity")
+    used = column.occurring()
+    position = np.zeros(len(column.values), dtype=np.int64)
+    position[used] = np.arange(len(used))
+    return position[column.codes], tuple(column.names[code] for code in used)
+
+
 def same_length(expected: int, **lengths: int) -> None:
     """Raise ValueError if a column is not as long as `y_true`; both lengths are named."""
     for argument, length in lengths.items():

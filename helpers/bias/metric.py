@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 import torchmetrics
 from torch import Tensor
 
-from helpers.bias.audit import Audit, audit_counts
+from helpers.bias.audit import Audit, audit_counts, wanted_statistics
 from helpers.bias.counts import Counts
+from helpers.bias.inputs import read_positive
+from helpers.bias.settings import share, whole
 from helpers.bias.statistics import LinearFractionalStatistic, divide
 
 
@@ -29,6 +31,11 @@ class GroupStatistics(torchmetrics.Metric):
     classes : names of the classes in the order of their codes, or how many there are
     statistics, positive, confidence, n_boot, seed : as in `helpers.bias.audit`
     **options : of `torchmetrics.Metric` (such as `process_group`)
+
+    Raises
+    ------
+    ValueError : fewer than one group or two classes, names that repeat, an unknown `positive` or statistic, a level or a
+        number of replicates out of range.
 
     Examples
     --------
@@ -56,9 +63,12 @@ class GroupStatistics(torchmetrics.Metric):
         **options: Any,
     ):
         super().__init__(**options)
-        self.groups, self.classes = (
-            tuple(map(str, range(names) if isinstance(names, int) else names)) for names in (groups, classes)
-        )
+        self.groups, self.classes = _names(groups, "groups", 1), _names(classes, "classes", 2)
+        # What a whole epoch would else be counted for, to be refused at its end.
+        read_positive(positive, tuple(range(len(self.classes))), self.classes)
+        wanted_statistics(statistics, with_scores=False)
+        share(confidence, "confidence")
+        whole(n_boot, "n_boot")
         self.audit_options = {
             "statistics": statistics,
             "positive": positive,
@@ -150,6 +160,10 @@ class LinearFractionalParity(torchmetrics.Metric):
     gap_fn : maps values (..., S) and the overall value (..., 1) to gaps (...); `gap_relative_abs_max` or
         `gap_abs_max`
     **options : of `torchmetrics.Metric`
+
+    Raises
+    ------
+    ValueError : `statistic` is no LinearFractionalStatistic, or `stat_shape` not of positive whole numbers.
     """
 
     is_differentiable = True
@@ -168,8 +182,11 @@ class LinearFractionalParity(torchmetrics.Metric):
         **options: Any,
     ):
         super().__init__(**options)
+        if not isinstance(statistic, LinearFractionalStatistic):
+            raise ValueError(f"statistic: a LinearFractionalStatistic expected, {statistic!r} given")
+        several = isinstance(stat_shape, tuple | list | torch.Size)
         self.stat = statistic
-        self.stat_shape = (stat_shape,) if isinstance(stat_shape, int) else tuple(stat_shape)
+        self.stat_shape = tuple(whole(size, "stat_shape") for size in (stat_shape if several else (stat_shape,)))
         self.gap_fn = gap_fn
         for name, shape in (("", self.stat_shape), ("overall_", (*self.stat_shape[:-1], 1))):
             for part in ("num", "denom"):
@@ -183,12 +200,19 @@ class LinearFractionalParity(torchmetrics.Metric):
 
         Raises
         ------
-        ValueError : `sens` has another number of columns than `stat_shape` says.
+        ValueError : no tensors; `sens` has another number of columns, or the statistic another shape, than `stat_shape`
+            says.
         """
+        for argument, tensor in (("pred", pred), ("sens", sens)):
+            if not isinstance(tensor, Tensor):
+                raise ValueError(f"{argument}: a tensor expected, {type(tensor).__name__} given")
         if sens.shape[-1] != self.stat_shape[-1]:
             raise ValueError(f"sens: {self.stat_shape[-1]} columns expected, {sens.shape[-1]} given")
         pred = pred.double()
-        self.num += self.stat.num(pred, sens, *label, **named)
+        num = self.stat.num(pred, sens, *label, **named)
+        if num.shape != self.num.shape:
+            raise ValueError(f"stat_shape: {self.stat_shape} given, but the statistic has shape {tuple(num.shape)}")
+        self.num += num
         self.denom += self.stat.denom(pred, sens, *label, **named)
         self.overall_num += self.stat.num(pred, None, *label, **named)
         self.overall_denom += self.stat.denom(pred, None, *label, **named)
@@ -196,6 +220,15 @@ class LinearFractionalParity(torchmetrics.Metric):
     def compute(self) -> Tensor:
         """The gap of `gap_fn`, float64: a scalar, or (K,) for a stack."""
         return self.gap_fn(divide(self.num, self.denom), divide(self.overall_num, self.overall_denom))
+
+
+def _names(names: Sequence[str] | int, argument: str, fewest: int) -> tuple[str, ...]:
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        return tuple(map(str, range(whole(names, argument, fewest))))
+    found = tuple(map(str, names))
+    if len(found) < fewest or len(set(found)) < len(found):
+        raise ValueError(f"{argument}: {fewest} or more different names, or their number, expected; {list(found)} given")
+    return found
 
 
 def _fingerprint(statistic: LinearFractionalStatistic) -> int:

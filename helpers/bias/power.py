@@ -11,12 +11,14 @@ a sample that could not have shown one is no finding.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from helpers.bias.settings import share
 from helpers.bias.uncertainty import critical, range_critical
 
 
@@ -27,7 +29,7 @@ def minimum_detectable_gap(
 
     Parameters
     ----------
-    n : images in the denominator of the rate (for a true positive rate: positives) by group
+    n : mapping or Series, images in the denominator of the rate (for a true positive rate: positives) by group
     rate : of the groups, in (0, 1); 0.5 needs most images
     confidence : level of the intervals
     power : wanted probability of finding the gap, in (0, 1)
@@ -45,13 +47,15 @@ def minimum_detectable_gap(
     >>> minimum_detectable_gap({"a": 100, "b": 100, "c": 1000})["detectable"].round(2).tolist()
     [0.17, 0.17, 0.17]
     """
+    if not isinstance(n, Mapping | pd.Series):
+        raise ValueError(f"n: sizes by group expected, such as {{'female': 120, 'male': 80}}; {type(n).__name__} given")
+    n, rate, confidence = dict(n), share(rate, "rate"), share(confidence, "confidence")
     if len(n) < 2:
         raise ValueError(f"n: sizes of at least two groups expected, {len(n)} given")
     for group, size in n.items():
-        if not size >= 1:
+        if not (isinstance(size, numbers.Real) and 1 <= size < np.inf):
             raise ValueError(f"n: {size!r} images in group {group!r}; at least 1 expected")
-    if not 0 < rate < 1:
-        raise ValueError(f"rate: {rate!r} is outside (0, 1)")
+    share(power, "power")
     sizes = np.array(list(n.values()), dtype=float)
     errors = np.sqrt(rate * (1 - rate) / sizes)
     against, found = _smallest(errors, confidence, power)
@@ -74,13 +78,13 @@ def detectable(by_group: pd.DataFrame, confidence: float, power: float) -> pd.Da
     (the one known best among the others) that would have been found; NaN for a group without a value, and for values
     that no group can be compared with. Above 1 for a rate means: nothing could have been found.
     """
+    share(power, "power")
     keys = [name for name in ("statistic", "class") if name in by_group]
     table = by_group[["group", *keys, "value", "n"]].assign(against="", detectable=np.nan)
     errors = (by_group["high"] - by_group["low"]).to_numpy() / (2 * critical(confidence))
     for _, rows in table.groupby(keys, sort=False).indices.items():
         defined = rows[~np.isnan(errors[rows])]
         if len(defined) < 2:
-            _checked(power)
             continue
         against, found = _smallest(errors[defined], confidence, power)
         table.loc[table.index[defined], "against"] = table["group"].to_numpy()[defined][against]
@@ -90,13 +94,7 @@ def detectable(by_group: pd.DataFrame, confidence: float, power: float) -> pd.Da
 
 def _smallest(errors: np.ndarray, confidence: float, power: float) -> tuple[np.ndarray, np.ndarray]:
     """For each group the other one with the smallest standard error, and the smallest difference from it to be found."""
-    _checked(power)
     first, second = np.argsort(errors, kind="stable")[:2]
     against = np.where(np.arange(len(errors)) == first, second, first)
     z = range_critical(confidence, len(errors)) + stats.norm.ppf(power)
     return against, z * np.hypot(errors, errors[against])
-
-
-def _checked(power: float) -> None:
-    if not 0 < power < 1:
-        raise ValueError(f"power: {power!r} is outside (0, 1)")

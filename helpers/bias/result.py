@@ -19,6 +19,7 @@ from helpers.bias.estimates import Estimate, estimate, occupied
 from helpers.bias.gaps import NAMED, named_parts
 from helpers.bias.power import detectable
 from helpers.bias.references import against, with_rests
+from helpers.bias.settings import whole
 from helpers.names import choose
 
 if TYPE_CHECKING:
@@ -137,8 +138,7 @@ class Audit:
         """
         if len(self.counts.groups) < 2:
             raise ValueError(f"group: there is one group only ({self.counts.groups[0]}), so there is no gap to test")
-        if isinstance(n_permutations, bool) or not isinstance(n_permutations, int) or n_permutations < 1:
-            raise ValueError(f"n_permutations: {n_permutations!r} is not a positive whole number")
+        whole(n_permutations, "n_permutations")
         named = [name for name in self.statistics if name in NAMED]
         table = permutation.test(self.counts, self._own(), named, self._code(), n_permutations, seed)
         return self._without_class(table)

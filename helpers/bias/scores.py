@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from helpers.bias.columns import read_tensor
+from helpers.bias.columns import read_numbers
 from helpers.bias.estimates import Estimate
 from helpers.bias.inputs import same_length
 from helpers.bias.uncertainty import Limits
@@ -25,7 +25,7 @@ def read_scores(y_score: Any, n: int, classes: int) -> np.ndarray:
     ------
     ValueError : no numbers, length or shape does not fit, a score is missing or outside [0, 1].
     """
-    scores = _numbers(y_score)
+    scores = read_numbers(y_score, "y_score").astype(np.float64, copy=False)
     if scores.ndim not in (1, 2):
         raise ValueError(f"y_score: shape ({n},) expected, {scores.shape} given")
     same_length(n, y_score=len(scores))
@@ -34,30 +34,25 @@ def read_scores(y_score: Any, n: int, classes: int) -> np.ndarray:
     wanted = (n,) if classes == 2 else (n, classes)
     if scores.shape != wanted:
         raise ValueError(f"y_score: shape {wanted} expected with {classes} classes, {scores.shape} given")
+    return probabilities(scores, "y_score")
+
+
+def probabilities(scores: np.ndarray, argument: str) -> np.ndarray:
+    """Scores within [0, 1]; what lies outside by no more than `ROUNDING` becomes 0 or 1.
+
+    Raises
+    ------
+    ValueError : a score is missing or outside.
+    """
     if scores.size and scores.min() >= 0 and scores.max() <= 1:  # false with a NaN
         return scores
     bad = ~((scores >= -ROUNDING) & (scores <= 1 + ROUNDING))  # written so that NaN is bad too
     if bad.any():
         raise ValueError(
-            f"y_score: {bad.sum()} scores are missing or outside [0, 1] (first {float(scores[bad][0])!r}); "
+            f"{argument}: {bad.sum()} scores are missing or outside [0, 1] (first {float(scores[bad][0])!r}); "
             "pass probabilities, such as the sigmoid of logits"
         )
     return np.clip(scores, 0, 1)
-
-
-def _numbers(y_score: Any) -> np.ndarray:
-    if hasattr(y_score, "detach"):
-        return read_tensor(y_score, "y_score").astype(np.float64)
-    if isinstance(y_score, np.ma.MaskedArray):
-        return y_score.astype(np.float64).filled(np.nan)  # a masked score is a missing one
-    if hasattr(y_score, "__next__"):
-        y_score = list(y_score)
-    if isinstance(y_score, list | tuple) and any(hasattr(each, "detach") for each in y_score[:1]):
-        y_score = [read_tensor(each, "y_score") for each in y_score]  # collected in a loop over images
-    try:
-        return np.asarray(y_score, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"y_score: one number a row, or a row a class, expected ({error})") from None
 
 
 def score_estimates(

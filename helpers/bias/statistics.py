@@ -170,7 +170,8 @@ class LinearFractionalStatistic(Statistic):
         value = given.to(pred)  # precision and device
         if value.dim() and (value.dim() == 1 or value.shape[-1] != 1 or value.shape[0] not in (1, len(pred))):
             raise ValueError(f"{where}: a number or shape ({len(pred)}, 1) expected, {tuple(value.shape)} returned")
-        if not value.isfinite().all():
+        # A sum tells cheaply that all are finite; one that overflows tells nothing.
+        if not math.isfinite(value.detach().sum()) and not value.isfinite().all():
             raise ValueError(f"{where}: {int((~value.isfinite()).sum())} of {value.numel()} coefficients are not finite")
         if value.requires_grad and pred.requires_grad:
             if torch.autograd.grad(value.sum(), pred, retain_graph=True, allow_unused=True)[0] is not None:
@@ -272,9 +273,11 @@ class _OfTarget(LinearFractionalStatistic):
         # 2 would make rates that look like rates.
         if getattr(target, "shape", ()) != pred.shape:
             raise ValueError(f"label: shape {tuple(pred.shape)} expected, {tuple(getattr(target, 'shape', ()))} given")
-        outside = ~((target >= 0) & (target <= 1))  # written so that NaN is outside too
-        if outside.any():
-            row = int(outside[:, 0].nonzero()[0])
+        if not target.numel():
+            return
+        least, most = torch.stack(target.aminmax()).tolist()  # NaN if one is there
+        if not (least >= 0 and most <= 1):
+            row = int((~((target >= 0) & (target <= 1)))[:, 0].nonzero()[0])
             raise ValueError(f"label: {target[row].item():g} at row {row} is missing or outside [0, 1]; the target is 0 or 1")
 
 

@@ -7,16 +7,18 @@ the threshold, as in scikit-learn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from helpers.bias import uncertainty
+from helpers.bias.columns import read_numbers
 from helpers.bias.estimates import Cells, Estimate, estimate, evaluate
 from helpers.bias.gaps import NAMED, Gap, gap, largest
 from helpers.bias.scored import Scored, read_scored
+from helpers.bias.settings import share
 from helpers.bias.statistics import STATISTICS
 from helpers.names import choose
 
@@ -80,8 +82,7 @@ def threshold_sweep(
     >>> sweep[sweep["kind"] == "gap"][["threshold", "value"]].to_numpy().tolist()
     [[0.1, 0.0], [0.4, 0.5], [0.6, 0.0], [0.9, 0.5]]
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: {confidence!r} is outside (0, 1)")
+    share(confidence, "confidence")
     wanted = _wanted(statistics)
     rows = read_scored(y_true, y_score, group, positive=positive, groups=groups, classes=classes)
     at = _thresholds(thresholds, rows.score)
@@ -177,6 +178,8 @@ def accuracy_fairness(
 def _wanted(statistics: str | Sequence[str]) -> list[str]:
     if isinstance(statistics, str):
         statistics = [*STATISTICS, *NAMED] if statistics == "all" else [statistics]
+    if not isinstance(statistics, Iterable):
+        raise ValueError(f'statistics: "all", or names, expected; {type(statistics).__name__} given')
     wanted = list(dict.fromkeys(choose(name, [*STATISTICS, *NAMED], "statistics") for name in statistics))
     if not wanted:
         raise ValueError("statistics: none asked for")
@@ -189,7 +192,7 @@ def _thresholds(thresholds: Sequence[float] | str | None, score: np.ndarray) -> 
             choose(thresholds, ["all"], "thresholds")
         distinct = np.unique(score)
         return distinct if thresholds == "all" or len(distinct) <= len(GRID) else GRID
-    at = np.unique(np.asarray(thresholds, dtype=np.float64).ravel())
+    at = np.unique(read_numbers(thresholds, "thresholds").astype(np.float64))
     if not len(at) or np.isnan(at).any():
         raise ValueError(f"thresholds: numbers expected, {thresholds!r} given")
     return at

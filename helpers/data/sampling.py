@@ -61,13 +61,13 @@ def split_identities(
             f"identities: {len(people)} cannot fill {len(wanted)} splits without sharing a person; "
             'take split="all", bring more people, or set a fraction to 0'
         )
-    counts = _whole_shares(len(people), shares)
+    counts = whole_shares(len(people), shares)
     split_of = np.empty(len(people), dtype=object)
     split_of[np.random.default_rng(seed).permutation(len(people))] = np.repeat(SPLITS, counts)
     return split_of[person].astype(str)
 
 
-def _whole_shares(n: int, shares: np.ndarray) -> np.ndarray:
+def whole_shares(n: int, shares: np.ndarray) -> np.ndarray:
     """Cut n into whole parts proportional to `shares` (largest remainder), none of the wanted ones empty."""
     counts = np.floor(n * shares + 1e-9).astype(int)
     remainders = n * shares - counts

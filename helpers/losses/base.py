@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import math
 import warnings
 
@@ -56,7 +57,7 @@ class FairnessLoss(torch.nn.Module, abc.ABC):
         named = {name: each for name, each in options.items() if isinstance(each, Tensor) and name != "target_statistic"}
         _check(self, pred, sens, (*label, *named.values()), pred_as_logit)
         given = pred.dtype
-        with torch.autocast(pred.device.type, enabled=False):
+        with outside_autocast(pred):
             if given in (torch.float16, torch.bfloat16):
                 pred = pred.float()
             sens = sens.to(pred.dtype)
@@ -74,6 +75,12 @@ class FairnessLoss(torch.nn.Module, abc.ABC):
                 if hasattr(module, "slot"):
                     module.slot = 0
             return torch.stack(each).mean().to(given)
+
+
+def outside_autocast(like: Tensor) -> contextlib.AbstractContextManager:
+    """A context without autocast on the device of `like`; it costs nothing where there is none anyway."""
+    device = like.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
 
 
 def exact(pred: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ from helpers.bias.statistics import (
     TruePositiveRate,
 )
 from helpers.losses import processes
-from helpers.losses.base import check_range, of_class, one_vs_rest, probabilities
+from helpers.losses.base import check_range, of_class, one_vs_rest, outside_autocast, probabilities
 
 
 class ConstraintLoss(nn.Module):
@@ -103,7 +103,7 @@ class ConstraintLoss(nn.Module):
         check_range(out, True, name, "out")
         given = out.dtype
         sensitive, y = sensitive.reshape(rows), None if y is None else y.reshape(rows)
-        with torch.autocast(out.device.type, enabled=False):
+        with outside_autocast(out):
             out = out.float() if given in (torch.float16, torch.bfloat16) else out
             if out.dim() == 2 and out.shape[1] == 2:
                 out = out[:, 1:] - out[:, :1]
@@ -120,8 +120,11 @@ class ConstraintLoss(nn.Module):
         mu = self.mu_f(X=X, out=prob, sensitive=sensitive, y=y).to(prob)
         coefficients, bound = self.M.to(mu), self.c.to(mu)
         missing = mu.isnan()
-        met = (coefficients[:, missing] == 0).all(1)  # constraints all of whose conditions have rows
-        gap = torch.where(met, coefficients @ torch.where(missing, 0.0, mu) - bound, 0.0).relu()
+        if missing.any():
+            met = (coefficients[:, missing] == 0).all(1)  # constraints all of whose conditions have rows
+            gap = torch.where(met, coefficients @ torch.where(missing, 0.0, mu) - bound, 0.0).relu()
+        else:
+            gap = (coefficients @ mu - bound).relu()
         return self.alpha * (gap if self.p_norm == 1 else gap.square()).sum()
 
     def on_batch(self, logit: Tensor, sens: Tensor, label: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ Response = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 ITERATIONS = 200
 TOLERANCE = 1e-13  # of the largest residual that the constraint could have, sum |a|
+LEFT = 3e-12  # the same, foretold
 DAMPING = 1e-3, 1e-60  # at first, and the least
 REDUNDANT = 1e-13
 CLOSER = 0.25  # what a step past the top has to make of the squared residual
@@ -53,6 +54,7 @@ def solve(
     start: np.ndarray | None = None,
     summed: Callable[[Tensor], Tensor] | None = None,
     tolerance: float = TOLERANCE,
+    smooth: bool = False,
     iterations: int = ITERATIONS,
 ) -> Dual:
     """The multipliers at which the rows' answers keep every constraint `sum_n slope_n q_n = wanted`.
@@ -66,6 +68,8 @@ def solve(
     start : (B, K) multipliers to begin with; zero by default
     summed : adds a total up over processes, each of which has some of the rows; None if there is but one
     tolerance : the residual that is small enough, as a part of the largest that the constraint could have
+    smooth : whether q has no kinks. A Newton step then leaves about the residual times the tilts that it adds, and where that is
+        `LEFT` or less, as a part of the same, nobody looks whether it does
     iterations : the most Newton steps to take
 
     Returns
@@ -77,6 +81,7 @@ def solve(
     sums = _host(summed(torch.stack([slope, slope.abs(), slope.square()]).sum(1)))  # (3, B, K)
     wanted = np.clip(_host(wanted), (sums[0] - sums[1]) / 2, (sums[0] + sums[1]) / 2)  # what q = 0 or 1 by sign can reach
     enough = tolerance * sums[1]
+    foretold = LEFT * sums[1] if smooth else None
     scale = np.where(sums[2] > 0, sums[2], 1.0)  # in units of the tilts: a small group takes steps as long as a large one
 
     # The constraints are few: what concerns them alone is worked out on the CPU, at one transfer a step. There NumPy spends
@@ -85,6 +90,7 @@ def solve(
     products = flat.square() if size == 1 else (slope[..., :, None] * slope[..., None, :]).flatten(start_dim=1)
     cpu = slope.device.type == "cpu"
     here = (flat.numpy(), products.numpy()) if cpu else (flat, products)
+    largest = float(flat.abs().amax()) if smooth and rows else 0.0
 
     def tilts(multipliers: np.ndarray) -> Tensor:
         moved = multipliers.reshape(-1)
@@ -93,11 +99,11 @@ def solve(
     def look(multipliers: np.ndarray) -> _Look:
         tilt = tilts(multipliers)
         answers = response(tilt)
-        totals = [answer.numpy() @ part if cpu else answer @ part for answer, part in zip(answers, here, strict=True)]
-        totals = np.concatenate(totals) if cpu else torch.cat(totals)
-        if not cpu or shared:
-            totals = _host(summed(torch.as_tensor(totals).to(slope)))
-        residual, curvature = totals[: blocks * size], totals[blocks * size :]
+        if cpu and not shared:
+            residual, curvature = (answer.numpy() @ part for answer, part in zip(answers, here, strict=True))
+        else:
+            totals = torch.cat([answer @ part for answer, part in zip(answers, (flat, products), strict=True)])
+            residual, curvature = np.split(_host(summed(totals)), [blocks * size])
         return _Look(tilt, *answers, residual.reshape(blocks, size) - wanted, curvature.reshape(blocks, size, size))
 
     multipliers = np.zeros_like(wanted) if start is None else start
@@ -106,9 +112,13 @@ def solve(
     residual, curvature, steps, current = seen.residual, seen.curvature, 0, True
     size_of = lambda residual: (residual * residual / scale).sum(1)
     so_far = size_of(residual)
-    while steps < iterations and (np.abs(residual) > enough).any():
+    while True:
+        step, off = _step(curvature, damping * scale, residual), np.abs(residual)
+        if steps == iterations or (off <= enough).all():
+            break
+        if smooth and current and (off * np.abs(step).sum(1, keepdims=True) * largest <= foretold).all():
+            break
         steps += 1
-        step = _step(curvature, damping * scale, residual)
         there = multipliers + step
         seen = look(there)
         # The dual is concave: if it still rises at the end of a step, it rose all the way. Past the top a step is kept
@@ -129,8 +139,8 @@ def solve(
             damping = np.where(kept, np.maximum(damping * EASED, DAMPING[1]), np.maximum(damping * RAISED, 1e-6))
     if not current:
         seen = look(multipliers)
-    # What is left of the residual, a last step takes to first order.
-    last = tilts(_step(curvature, damping * scale, residual))
+    # What is left of the residual, the last step takes to first order.
+    last = tilts(step)
     return Dual((seen.value - seen.steepness * last).clamp(0, 1), seen.tilt, multipliers, steps)
 
 

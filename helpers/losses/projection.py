@@ -27,6 +27,7 @@ Danskin, "The theory of max-min, with applications", SIAM Journal on Applied Mat
 from __future__ import annotations
 
 import abc
+import math
 import warnings
 from collections.abc import Iterable
 
@@ -65,8 +66,7 @@ class ProjectionLoss(FairnessLoss):
     **solver_kwargs : fairret's options of its solver. There is none to take them, which is said in a warning
     """
 
-    # Of the residual, before the last step. Where the response is smooth that step squares what is left.
-    tolerance = dual.TOLERANCE
+    smooth = False  # whether the responses have no kinks; see `dual.solve`
 
     def __init__(
         self,
@@ -162,10 +162,9 @@ class ProjectionLoss(FairnessLoss):
         if target is None:
             num, denom = (summed((intercept + slope * rows).sum(0)) for intercept, slope in ((a0, a1), (b0, b1)))
             target = num / denom
-            # Without a target (nothing in the overall denominator) there is nothing to keep.
-            kept = target.isfinite()
-            target = torch.where(kept, target, 0.0)
-            weight = weight * kept
+            if not math.isfinite(target.sum()):  # without a target (nothing in the overall denominator) there is nothing to keep
+                kept = target.isfinite()
+                target, weight = torch.where(kept, target, 0.0), weight * kept
         else:
             parts = max(each.shape[1] for each in (a0, a1, b0, b1) if each.dim() > 2) if stack else 1
             target = fitting(target, prob, (parts, sens.shape[1]) if stack else (sens.shape[1],))
@@ -175,14 +174,14 @@ class ProjectionLoss(FairnessLoss):
         slope, wanted = _blocks(slope, wanted, sens.shape[1], summed)
         value, tilt = self._solve(slope, wanted, logit[:, 0], prob[:, 0], shared)
         projected = value[:, None].clamp(self.proj_eps, 1 - self.proj_eps)
-        return torch.cat([1 - projected, projected], dim=1), tilt
+        return torch.cat([projected.neg() + 1, projected], dim=1), tilt
 
     def _solve(self, slope, wanted, logit, prob, shared) -> tuple[Tensor, Tensor]:
         """Projection and tilts, (N,) each, of constraints as `dual.solve` takes them."""
         found = None
         for response in self.responses(logit, prob):
             start = None if found is None else found.multipliers
-            found = dual.solve(response, slope, wanted, start=start, summed=shared, tolerance=self.tolerance)
+            found = dual.solve(response, slope, wanted, start=start, summed=shared, smooth=self.smooth)
         return found.value, found.tilt
 
     def extra_repr(self) -> str:
@@ -195,16 +194,15 @@ class KLProjectionLoss(ProjectionLoss):
     The projection is a shift of every row's logit by its tilt.
     """
 
-    tolerance = 1e-10
+    smooth = True
 
     def torch_distance(self, pred: Tensor, proj: Tensor) -> Tensor:
         return self.torch_distance_with_logits(_logit(pred), proj)
 
     def torch_distance_with_logits(self, pred: Tensor, proj: Tensor) -> Tensor:
-        negative, positive = proj.split(1, dim=1)
-        entropy = torch.xlogy(negative, negative) + torch.xlogy(positive, positive)
         # -q log p - (1 - q) log(1 - p) is one softplus for both logarithms.
-        return (entropy + torch.nn.functional.softplus(pred) - positive * pred).mean()
+        crossed = torch.nn.functional.softplus(pred) - proj[:, 1:] * pred
+        return (crossed.sum() + torch.xlogy(proj, proj).sum()) / len(pred)
 
     def responses(self, logit: Tensor, prob: Tensor) -> Iterable[dual.Response]:
         def response(tilt: Tensor) -> tuple[Tensor, Tensor]:
@@ -218,7 +216,7 @@ class KLProjectionLoss(ProjectionLoss):
 class JensenShannonProjectionLoss(ProjectionLoss):
     """Jensen-Shannon divergence, (KL(q || m) + KL(p || m)) / 2 with m = (q + p) / 2, in nats; at most log 2."""
 
-    tolerance = 1e-10
+    smooth = True
 
     def torch_distance(self, pred: Tensor, proj: Tensor) -> Tensor:
         return self.torch_distance_with_logits(_logit(pred), proj)
@@ -238,14 +236,15 @@ class JensenShannonProjectionLoss(ProjectionLoss):
             # logit(q) = logit(m) - 2 tilt is a quadratic equation in q. Solved for whichever of q and 1 - q shrinks, so that
             # nothing cancels: factor is at most 1.
             down = tilt >= 0
-            factor = (-2 * tilt.abs()).exp()
+            factor = (tilt.abs() * -2).exp()
+            fall = factor.neg() + 1  # PyTorch takes several times as long for 1 - factor
             own, other = torch.where(down, positive, negative), torch.where(down, negative, positive)
-            half = 1 + other * (1 - factor)
-            shrunk = 2 * factor * own / (half + (half.square() - 4 * (1 - factor) * factor * own).clamp(min=0).sqrt())
-            spread = shrunk * (1 - shrunk)
-            middle = (shrunk + own) * (2 - shrunk - own) / 2  # 2 m (1 - m)
-            steepness = 2 * spread / (1 - spread / middle.clamp(min=1e-300)).clamp(min=1e-12)
-            return torch.where(down, shrunk, 1 - shrunk), steepness
+            most, half = factor * own, other * fall + 1  # the root of fall q^2 - half q + most = 0 in [0, own]
+            root = (half * half - fall * most * 4).clamp(min=1e-300).sqrt()
+            shrunk = most * 2 / (half + root)
+            grown = shrunk.neg() + 1
+            steepness = factor * grown * (shrunk + own) * 2 / root  # the derivative of the equation
+            return torch.where(down, shrunk, grown), steepness
 
         yield response
 
@@ -258,9 +257,9 @@ class SquaredEuclideanProjectionLoss(ProjectionLoss):
 
     def responses(self, logit: Tensor, prob: Tensor) -> Iterable[dual.Response]:
         def response(tilt: Tensor) -> tuple[Tensor, Tensor]:
-            moved = prob - tilt / 2
-            inside = (moved > 0) & (moved < 1)
-            return moved.clamp(0, 1), inside.to(prob.dtype) / 2
+            moved = prob.sub(tilt, alpha=0.5)
+            value = moved.clamp(0, 1)
+            return value, (value == moved).to(prob.dtype) / 2
 
         yield response
 

@@ -194,7 +194,7 @@ def _base(about: dict, model: nn.Module | None, path) -> nn.Module:
         return copy.deepcopy(model)
     if about["architecture"] is None:
         raise ValueError(
-            f"model: {os.fspath(path)} holds a {about.get('module')}, which build() cannot make; make one "
+            f"model: {os.fspath(path)} holds a model of class {about.get('module')}, which build() cannot make; make one "
             "yourself and call load(path, model=it)"
         )
     return build(about["architecture"], about["outputs"])

@@ -164,6 +164,16 @@ def check_targets(targets, outputs: int, classes: tuple[str, ...] | None = None)
         )
 
 
+def check_classes(model: nn.Module, classes: tuple[str, ...] | None) -> None:
+    """Raise ValueError if the model's classes are those of the data in another order: their codes would be mixed up."""
+    known = tuple(map(str, getattr(model, "classes", None) or ()))
+    if classes is not None and known != classes and sorted(known) == sorted(classes):
+        raise ValueError(
+            f"data: its classes are {', '.join(classes)}, the model's the same in another order, {', '.join(known)}; "
+            "accepted is the model's order, as FaceDataset(classes=model.classes) gives it"
+        )
+
+
 def check_logits(logits, images: Tensor, classes: tuple[str, ...] | None = None) -> int:
     """The number K of outputs of a model.
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from helpers.models.data_in import batches, check_logits, check_targets, classes_of, codes_of, loader_of
+from helpers.models.data_in import batches, check_classes, check_logits, check_targets, classes_of, codes_of, loader_of
 from helpers.models.running import call
 
 
@@ -51,10 +51,12 @@ def predict(model: nn.Module, data, *, device=None, batch_size: int = 256, progr
 
     Raises
     ------
-    ValueError : empty data, a batch that is not such a triple, a target outside the classes, an output whose
-        width does not fit the target (after the first batch), a device that is not there.
+    ValueError : empty data, classes in another order than the model's, a batch that is not such a triple, a
+        target outside the classes, an output whose width does not fit the target (after the first batch), a
+        device that is not there.
     """
     classes, rows, outputs = classes_of(data), [], None
+    check_classes(model, classes)
     with batches(model, data, device=device, batch_size=batch_size) as (model, loop), torch.inference_mode():
         total = len(loader_of(data, batch_size))
         for images, target, group in tqdm(loop, "predict", total=total, unit="batch", disable=not progress):

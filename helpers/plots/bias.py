@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from helpers.names import choose
+from helpers.plots.legend import below
 from helpers.plots.style import PALETTE, alt
 
 UP, DOWN, NOISE = "levels up", "levels down", "within noise"
@@ -75,11 +77,12 @@ def gaps(
         _points(ax, table.iloc[rows], rows, "difference", colour, legend)
     ax.axvline(0, color="0.3", linewidth=1)
     ax.set_yticks(range(len(table)), [_readable(name) for name in table["statistic"]])
+    ax.set_ylim(-0.6, len(table) - 0.4)
     ax.set_xlim(left=min(-0.02, ax.get_xlim()[0]))
     ax.set_xlabel(f"highest minus lowest group (share, 0 to 1; bars: {confidence:.0%} interval)")
     ax.set_title("Gaps between groups")
-    ax.legend(loc="lower right", frameon=True)
     _note(ax, undefined, "no value")
+    below(ax)
     top = table.iloc[-1]
     return alt(
         ax,
@@ -131,12 +134,13 @@ def by_group(
         whole = overall[overall["statistic"] == statistic]
         whole = float(_one_class(whole, label)["value"].iloc[0])
         ax.axvline(whole, color=PALETTE[7], linestyle="--", label=f"all groups: {whole:.2f}")
-        ax.legend(loc="best", frameon=True)
     if statistic == "treatment_equality":
         ax.set_xlabel(f"false negatives per false positive (bars: {confidence:.0%} interval; n: false positives)")
     else:
         ax.set_xlim(-0.02, 1.02)
         ax.set_xlabel(f"{_readable(statistic)} (share, 0 to 1; bars: {confidence:.0%} interval;\nn: images in the denominator)")
+    if overall is not None:
+        below(ax)
     of_class = f" of {label}" if label not in (None, "") else ""
     ax.set_title(f"{_readable(statistic).capitalize()}{of_class} by group")
     defined = rows.dropna(subset="value")
@@ -226,7 +230,7 @@ def changes(comparison: Any, statistic: str, *, label: str | None = None, ax: Ax
         f"change of {_readable(statistic)}, {second} minus {first}\n(bars: {comparison.confidence:.0%} interval, paired)"
     )
     ax.set_title(f"{_readable(statistic).capitalize()}: {first} → {second}")
-    ax.legend(loc="best", frameon=True)
+    below(ax, ncols=3)
     described = "; ".join(
         f"{row.group} {row.change:+.2f} ({row.low:+.2f} to {row.high:+.2f}), {row.verdict}" for row in rows.itertuples()
     )
@@ -300,7 +304,7 @@ def margins(
     ax.set_yticks(np.arange(len(names))[::-1], [_readable(name) for name in names])
     ax.set_xlabel(f"highest minus lowest group (share, 0 to 1; bars: {audit.confidence:.0%} interval)")
     ax.set_title("Gaps of each attribute, and of their combinations")
-    ax.legend(title="groups by", loc="best", frameon=True)
+    below(ax, title="groups by", ncols=3)
     return alt(ax, f"Gaps with intervals by how groups are formed. {'; '.join(described)}.")
 
 
@@ -336,7 +340,7 @@ def _axes(ax: Axes | None, rows: int) -> Axes:
 def _note(ax: Axes, names: list[str], why: str) -> None:
     if names:
         text = f"{why}: {', '.join(_readable(name) for name in names)}"
-        ax.annotate(text, (0, -0.02), xycoords="axes fraction", va="top", fontsize="x-small", color="0.4")
+        ax.set_xlabel("\n".join([ax.get_xlabel(), *textwrap.wrap(text, 66)]))
 
 
 def _readable(name: str) -> str:

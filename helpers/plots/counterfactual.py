@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from helpers.plots.legend import below
 from helpers.plots.measures import points
 from helpers.plots.style import PALETTE, alt
 
@@ -50,11 +51,13 @@ def flips(result: Any, *, by: str = "group", ax: Axes | None = None) -> Axes:
                          for who, row in zip(names, rows.itertuples(), strict=True)]  # fmt: skip
     n = table[table["statistic"] == "flip_rate"]["n"]
     ax.set_yticks(place, [f"{name}  (n = {count})" for name, count in zip(names, n, strict=True)])
-    ax.set(xlim=(-0.02, 1.02), ylim=(-0.6, len(names) - 0.4))
+    # Flips are rare in most models: the whole range from 0 to 1 would squeeze all of them to its edge.
+    most = table.loc[table["statistic"] == "flip_rate", "high"].max()
+    ax.set(xlim=(-0.02 * most, 1.1 * most) if 0 < most <= 0.5 else (-0.02, 1.02), ylim=(-0.6, len(names) - 0.4))
     what = result.attribute.replace("_", " ") or "the attribute"
-    ax.set_xlabel(f"images whose predicted class changes (share, 0 to 1; bars: {result.confidence:.0%} interval)")
+    ax.set_xlabel(f"images whose predicted class changes (share; bars: {result.confidence:.0%} interval)")
     ax.set_title(f"Flips when nothing but {what} changes")
-    ax.legend(loc="best", frameon=True)
+    below(ax, ncols=3)
     return alt(ax, f"Share of images whose predicted class flips when only {what} is changed: {'; '.join(described)}.")
 
 

@@ -20,6 +20,7 @@ TITLES = {
     "demographic_parity": "demographic-parity gap (0 = equal rates)",
 }
 PLAIN = "plain"
+NEAR = np.array([0.14, 0.07])  # of the axes' lengths: how wide and how high a label of a strength is
 
 
 def frontier(table: pd.DataFrame, gap: str = "equalized_odds", losses: Sequence[str] | None = None, columns: int = 4) -> Figure:
@@ -44,9 +45,12 @@ def frontier(table: pd.DataFrame, gap: str = "equalized_odds", losses: Sequence[
     there = [name for name in table["loss"].unique() if name != PLAIN]
     losses = there if losses is None else [choose(name, there, "losses") for name in losses]
     rows = -(-len(losses) // columns)
+    columns = min(columns, len(losses))
     figure, axes = plt.subplots(
         rows, columns, figsize=(2.9 * columns, 2.7 * rows + 0.5), sharex=True, sharey=True, layout="constrained", squeeze=False
     )
+    everything = table[[X, gap]]
+    reach = (everything.max() - everything.min()).clip(lower=1e-9).to_numpy()
     plain = table[table["loss"] == PLAIN]
     told = []
     for ax, name in zip(axes.flat, losses, strict=False):
@@ -55,19 +59,32 @@ def frontier(table: pd.DataFrame, gap: str = "equalized_odds", losses: Sequence[
         _points(ax, plain, gap, PALETTE[1], "s")
         _points(ax, own, gap, PALETTE[0], "o")
         ax.plot(own[X], own[gap], color=PALETTE[0], linewidth=1, zorder=2)
-        for row in own.itertuples():
-            ax.annotate(f"{row.strength:g}", (getattr(row, X), getattr(row, gap)), (4, 4), textcoords="offset points", fontsize=8)
+        for strengths, at in _apart(own["strength"], own[[X, gap]].to_numpy(), reach):
+            ax.annotate(", ".join(f"{each:g}" for each in strengths), at, (4, 4), textcoords="offset points", fontsize=8)
         ax.set_title(name, fontsize=10)
         first, last = own.iloc[0], own.iloc[-1]
         told.append(f"{name} from {first[X]:.2f} and {first[gap]:.2f} to {last[X]:.2f} and {last[gap]:.2f}")
-    for ax in axes.flat[len(losses) :]:
-        ax.set_visible(False)
+    for k, ax in enumerate(axes.flat):
+        ax.set_visible(k < len(losses))
+        ax.tick_params(labelbottom=k + columns >= len(losses))  # also above a panel that is not there
     figure.supxlabel(TITLES[X], fontsize=10)
     figure.supylabel(TITLES.get(gap, gap), fontsize=10)
     figure.suptitle(
         "Square: without a fairness loss. Numbers: strengths. Bars: 95 % intervals of the test images", fontsize=10
     )
     return alt(figure, f"{TITLES[X]} and {TITLES.get(gap, gap)} from the weakest to the strongest loss: {'; '.join(told)}.")
+
+
+def _apart(strengths: Sequence[float], at: np.ndarray, reach: np.ndarray) -> list[tuple[list[float], np.ndarray]]:
+    """The strengths that one label has room for, and where: points closer than `NEAR` of the axes share theirs."""
+    labels: list[tuple[list[float], np.ndarray]] = []
+    for strength, place in zip(strengths, at, strict=True):
+        near = next((own for own, first in labels if (np.abs(place - first) < NEAR * reach).all()), None)
+        if near is None:
+            labels.append(([strength], place))
+        elif strength not in near:
+            near.append(strength)
+    return labels
 
 
 def _points(ax: Axes, rows: pd.DataFrame, gap: str, colour: str, marker: str) -> None:

@@ -45,7 +45,8 @@ def by_group(
     if not np.isfinite(rows["value"]).any():
         raise ValueError(f"measure: no group has a finite value of {measure}, so there is nothing to draw")
     if ax is None:
-        _, ax = plt.subplots(figsize=(8, 1.6 + 0.4 * len(rows)), layout="constrained")
+        longest = max(len(f"{_who(row)}  ({_size(row)})") for row in rows.itertuples())
+        _, ax = plt.subplots(figsize=(max(8, 4 + 0.09 * longest), 1.6 + 0.4 * len(rows)), layout="constrained")
     name = measure.replace("_", " ")
     position = np.arange(len(rows))[::-1]  # the first group on top
     points(ax, rows, position, PALETTE[0], "o")

@@ -15,6 +15,7 @@ from helpers.bias.scored import RIGHT, Scored, read_scored
 from helpers.bias.scores import area
 from helpers.bias.thresholds import roc_curves
 from helpers.names import choose
+from helpers.plots.legend import place
 from helpers.plots.style import PALETTE, alt
 
 # Groups differ in colour, line and marker, so that they can be told apart in grey too.
@@ -126,7 +127,7 @@ def roc(
     ax.set_xlabel("false positive rate (share of the negatives)")
     ax.set_ylabel("true positive rate (share of the positives)")
     ax.set_title("ROC by group" + (f"; marks: threshold {threshold:g}" if threshold is not None else ""))
-    ax.legend(loc="lower right", frameon=True)
+    place(ax, len(described), ncols=1)
     if without:
         ax.annotate(f"one label only: {', '.join(without)}", (0.02, 0.98), xycoords="axes fraction", va="top", color="0.4")
     return alt(ax, f"ROC curves by group. {'; '.join(described)}.")
@@ -203,7 +204,7 @@ def sweep(table: pd.DataFrame, statistic: str, *, threshold: float | None = 0.5,
     of = name if (rows["kind"] == "group").any() else f"{name} gap"
     ax.set_ylabel(f"{of} (share, 0 to 1)" if statistic != "treatment_equality" else "false negatives per false positive")
     ax.set_title(f"{name[0].upper()}{name[1:]} at every threshold (band: interval of the gap)")
-    ax.legend(frameon=True, fontsize="small")
+    place(ax, rows["group"].nunique())
     defined = gap.dropna(subset="value")
     if defined.empty:
         return alt(ax, f"{name} by threshold; fewer than two groups have a value, so there is no gap.")

@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from scipy import stats
 
 from helpers.names import choose
+from helpers.plots.legend import place
 from helpers.plots.style import PALETTE, alt
 
 MARKERS = "osD^vPX*"
@@ -138,7 +139,7 @@ def roc(table: pd.DataFrame, *, at: float | None = 0.01, ax: Axes | None = None)
     ax.set_xlabel("false match rate (% of impostor pairs, log scale)")
     ax.set_ylabel("true accept rate (share of genuine pairs, 0 to 1)")
     ax.set_title("True accepts for a given false match rate")
-    ax.legend(title="subgroup", loc="lower right", frameon=True)
+    place(ax, table["group"].nunique(), title="subgroup")
     return alt(ax, f"ROC curves, true accept rate against false match rate. {said}")
 
 
@@ -166,7 +167,7 @@ def rates(table: pd.DataFrame, *, intended: float | None = None, confidence: flo
         ax.set_xscale("log")
         ax.set_xlim(floor, 1.4)
         _limits(ax, rows, np.arange(len(names))[::-1], floor)
-        ax.set_xlabel(f"{what} (share of pairs, log scale;\nbars: {confidence:.0%} interval for all subgroups together)")
+        ax.set_xlabel(f"{what}\n(share of pairs, log scale; bars: {confidence:.0%}\ninterval for all subgroups together)")
         if rate == "FMR" and intended is not None:
             ax.axvline(intended, color=PALETTE[7], linestyle="--", label=f"intended FMR: {intended:g}")
         said.append(f"{rate} " + "; ".join(_spoken(name, row) for name, row in rows.iterrows()))
@@ -233,7 +234,7 @@ def percent_difference(
         f"(bars: {confidence:.0%} interval for all subgroups together; linear to 1, then logarithmic)"
     )
     ax.set_title("Difference from the intended false match rate")
-    ax.legend(loc="best", frameon=True)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False)
     return alt(ax, f"Relative difference from the intended FMR of {fmr:g} by subgroup. {'. '.join(said)}.")
 
 
@@ -274,7 +275,7 @@ def _draw_curves(ax: Axes, table: pd.DataFrame, y: str, at: float | None) -> str
                 marker=MARKERS[k % len(MARKERS)], markersize=5, markevery=(0.04 + 0.02 * (k % 5), 0.2))  # fmt: skip
         if at is not None:
             said.append(f"{name} {values[x <= at][-1]:.3f}")  # from strict to lenient: the last one that keeps to it
-    ax.legend(title="subgroup", loc="best", frameon=True)
+    place(ax, table["group"].nunique(), title="subgroup")
     return f"{y.upper()} at an FMR of {at:g}: {', '.join(said)}." if at is not None else ""
 
 

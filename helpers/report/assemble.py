@@ -19,7 +19,7 @@ from helpers.debiasing.result import readable
 from helpers.files import check
 from helpers.models import predict
 from helpers.names import choose
-from helpers.plots import figure_of
+from helpers.plots import figure_of, use
 from helpers.plots.attribution import panel
 
 from .comparison import audit_of, rejudge
@@ -88,9 +88,11 @@ def report(
     options = {"confidence": confidence, "n_boot": n_boot, "seed": seed}
     found = predict(model, faces, device=device)
     judged = audit_of(found, faces, **options)
-    sections = [data(faces), bias(judged, confidence)]
-    if methods:
-        sections.append(looks(model, faces, found.y_pred, methods, examples, seed))
+    with plt.rc_context():  # the page looks the same whatever the caller has set for figures, which stays set
+        use()
+        sections = [data(faces), bias(judged, confidence)]
+        if methods:
+            sections.append(looks(model, faces, found.y_pred, methods, examples, seed))
     if results:
         sections.append(mitigation(rejudge(results, faces, device=device, **options), faces))
     sections.append(reading(judged, options))

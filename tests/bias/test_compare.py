@@ -154,7 +154,7 @@ def test_the_markdown_names_the_models_and_the_method():
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        (([0, 1], [0, 1], [0], ["a", "b"]), {}, "y_pred: 1 rows given"),
+        (([0, 1], [0, 1], [0], ["a", "b"]), {}, "second: 1 rows given"),
         (([0, 1], [0, 1], [0, 1], ["a"]), {}, "group: 1 rows given"),
         (([0, 1], [0, 1], [0, 1], ["a", "b"]), {"names": ("x", "x")}, "names: two different names"),
         (([0, 1], [0, 1], [0, 1], ["a", "b"]), {"confidence": 1}, "confidence: 1"),

@@ -196,3 +196,14 @@ def test_measures_of_inequality_and_spread():
     assert any(text.get_text() == "undefined" for text in lonely.texts)
     with pytest.raises(ValueError, match="measure: no group has a finite value of distance"):
         measures.by_group(spread(np.eye(2), ["a", "b"]), "distance")
+
+
+def test_many_groups_are_named_below_the_curves():
+    rng = np.random.default_rng(0)
+    y, group = rng.integers(0, 2, 800), np.arange(800) % 8
+    s = np.clip(0.3 * y + 0.7 * rng.random(800), 0, 1)
+    for ax in (scores.roc(y, s, group), scores.roc(y, s, group % 2)):
+        ax.figure.canvas.draw()
+        below = ax.get_legend().get_window_extent().y1 <= ax.xaxis.label.get_window_extent().y0
+        assert below == (len(ax.get_legend().get_texts()) > 4)
+        assert ax.get_window_extent().width > 150

@@ -131,6 +131,16 @@ def test_no_identity_is_in_two_splits_or_under_two_seeds():
     assert set(everyone["split"]) == {"train", "validation", "test"}
 
 
+def test_no_drawn_person_and_no_nuisance_is_shared_between_splits_or_seeds():
+    # under another name the same face could still be in two splits: what it is drawn from has to differ
+    tables = [sample_table(40, split, "smiling", ("glasses",), 0.8, 4, tuple(GUIDES), 1.0, seed)
+              for split in ("train", "validation", "test") for seed in (0, 1)]
+    for column, each in (("person_seed", 10), ("picture_seed", 40)):
+        assert pd.concat(tables)[column].nunique() == each * len(tables)
+    for table in tables:  # one name a person, and one person a name
+        assert len(table[["identity", "person_seed"]].drop_duplicates()) == table["identity"].nunique() == 10
+
+
 def test_one_identity_keeps_its_style_and_skin():
     table = draw(24).table
     assert (table.groupby("identity")[["style", "skin_tone", "hair_length"]].nunique() == 1).all().all()
@@ -213,12 +223,33 @@ def test_every_style_states_its_licence():
     ({"styles": "avatars"}, "styles: unknown name 'avatars'. Did you mean 'avataaars'"),
     ({"styles": "big-smile", "protected": "facial_hair"}, "styles: none of big-smile can draw"),
     ({"nuisance": 2}, r"nuisance: expected a number in \[0, 1\]"),
-    ({"n": 0}, "n: expected a positive whole number"),
+    ({"n": 0}, "n: expected a whole number of at least 1, got 0"),
+    ({"n": "many"}, "n: expected a whole number of at least 1, got 'many'"),
+    ({"n": 2, "split": "all"}, "n: expected a whole number of at least 3, got 2"),
+    ({"correlation": "strong"}, r"correlation: expected a number in \[-1, 1\], got 'strong'"),
+    ({"correlation": float("nan")}, "correlation: expected a number"),
+    ({"nuisance": True}, r"nuisance: expected a number in \[0, 1\], got True"),
+    ({"images_per_identity": 1.5}, "images_per_identity: expected a whole number of at least 1, got 1.5"),
+    ({"styles": ()}, "styles: expected at least one of avataaars, .*, got none"),
+    ({"styles": 5}, "styles: expected a name or several, got 5"),
+    ({"protected": 5}, "protected: expected a name or several, got 5"),
     ({"root": "somewhere"}, "root: 'illustrated' is drawn, not read"),
 ])
 def test_bad_input_is_named(options, message):
     with pytest.raises(ValueError, match=message):
         draw(**{"n": 4, **options})
+
+
+@pytest.mark.parametrize("n", [3, 10, 20])
+def test_all_splits_together_have_the_number_of_images_asked_for(n):
+    faces = draw(n, split="all", nuisance=0)
+    assert len(faces) == n and set(faces.table["split"]) == {"train", "validation", "test"}
+
+
+def test_attributes_are_written_in_any_case():
+    faces = draw(2)
+    assert np.array_equal(faces.mask(0, "Smiling"), faces.mask(0, "smiling"))
+    assert torch.equal(faces.counterfactual(0, "SMILING"), faces.counterfactual(0, "smiling"))
 
 
 def test_what_a_style_cannot_draw_is_refused_by_name():

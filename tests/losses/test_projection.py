@@ -479,3 +479,20 @@ def test_it_is_where_fairret_arrives_when_its_solver_converges(name):
     value, gradient = differentiated(losses.KLProjectionLoss(getattr(of, name)()), logit, sens, *labels)
     torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(gradient, slope, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(("kind", "most"), [("kl", 6), ("js", 8), ("se", 8)])
+def test_a_handful_of_newton_steps_is_enough(kind, most, monkeypatch):
+    """A wrong derivative still ends at the projection, slowly: only the number of steps tells."""
+    taken = []
+
+    def counted(*arguments, **options):
+        taken.append(solve(*arguments, **options))
+        return taken[-1]
+
+    solve = losses.projection.dual.solve
+    monkeypatch.setattr(losses.projection.dual, "solve", counted)
+    logit, sens, label = problem(27, 300, 4)
+    for name in ("positive rate", "true positive rate", "odds"):
+        DISTANCES[kind](STATISTICS[name])(logit, sens, label)
+    assert len(taken) == 3 and max(each.steps for each in taken) <= most

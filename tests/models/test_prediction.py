@@ -98,6 +98,11 @@ def test_empty_data_devices_and_outputs_that_do_not_fit(faces, small):
         predict(SmallNet(3), faces)
     with pytest.raises(ValueError, match="logits"):
         predict(nn.Flatten(0), faces)
+    small.classes = ("glad", "calm")
+    with pytest.raises(ValueError, match="its classes are calm, glad, the model's the same in another order, glad, calm"):
+        predict(small, faces)
+    small.classes = ("sad", "glad")  # another question asked of the same model is no mistake
+    assert len(predict(small, faces).y_pred) == len(faces)
 
 
 def test_a_model_in_another_precision_is_given_images_in_it(faces, small):

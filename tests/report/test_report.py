@@ -140,6 +140,17 @@ def test_every_method_after_the_first_has_a_verdict(model, faces):
     assert [bool(judged[name].note) for name in judged] == [False, True, False]
 
 
+def test_the_page_does_not_depend_on_the_callers_figure_settings_and_keeps_them(model, faces, tmp_path):
+    pages = []
+    for colour in ("white", "#123456"):
+        with plt.rc_context({"axes.facecolor": colour, "font.size": 30 if pages else 8}):
+            before = dict(plt.rcParams)
+            helpers.report(model, faces, tmp_path / "page.html", attributions=["saliency"], examples=1, n_boot=10)
+            assert dict(plt.rcParams) == before
+        pages.append((tmp_path / "page.html").read_text("utf-8"))
+    assert pages[0] == pages[1]
+
+
 def test_the_same_seed_gives_the_same_page(model, faces, tmp_path):
     options = {"attributions": ["smoothgrad"], "examples": 2, "seed": 3}
     first = helpers.report(model, faces, tmp_path / "a.html", **options).read_bytes()

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers.bias.inputs import read_groups
+from helpers.bias.inputs import read_groups, read_people
+from helpers.bias.settings import share, whole
 from helpers.bias.verification.intervals import limits, over_people, sidak
-from helpers.bias.verification.pairing import _embeddings, _identities
+from helpers.bias.verification.pairing import _embeddings
 from helpers.names import choose
 
 BLOCK = 1 << 22  # similarities held at a time
@@ -54,12 +55,14 @@ def rank1_confusion(
     Robinson et al., "Face Recognition: Too Bias, or Not Too Bias?", CVPR Workshops 2020, figure 4 (errors at rank 1).
     """
     x, lengths = _embeddings(embeddings)
-    person, people = _identities(identity)
+    person, people = read_people(identity)
     codes, levels = read_groups(group, groups)
     for argument, column in (("identity", person), ("group", codes)):
         if len(column) != len(x):
             raise ValueError(f"{argument}: {len(column)} rows given, but embeddings has {len(x)}")
     choose(own, ("exclude", "include"), "own")
+    share(confidence, "confidence")
+    whole(n_boot, "n_boot", least=100)
     if len(people) < 2:
         raise ValueError(f"identity: at least two people expected, {len(people)} given")
     nearest = _nearest(x / lengths[:, None].astype(x.dtype), person, own == "exclude")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from helpers.bias.columns import read_numbers
+from helpers.bias.settings import share, whole
 from helpers.bias.verification.intervals import over_people, over_twos
 from helpers.bias.verification.pairing import Pairs
 from helpers.bias.verification.rates import Threshold, thresholds_of
@@ -144,8 +147,8 @@ def indices(
     ValueError : fewer than two subgroups with both rates.
     """
     _weight(alpha)
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: {confidence!r} is outside (0, 1)")
+    share(confidence, "confidence")
+    whole(n_boot, "n_boot", least=100)
     accepted = pairs.score >= thresholds_of(pairs, threshold)[pairs.cell]
     wrong = accepted != pairs.same
     kinds = [~pairs.same, pairs.same]
@@ -198,7 +201,7 @@ def _at_rate(pairs: Pairs, mine: np.ndarray, rate: float, n_boot: int, rng: np.r
 
 
 def _rates(values: Any, argument: str) -> np.ndarray:
-    x = np.asarray(values, dtype=np.float64)
+    x = read_numbers(values, argument).astype(np.float64, copy=False)
     if x.ndim == 0 or x.shape[-1] < 2:
         raise ValueError(f"{argument}: rates of at least two subgroups expected, shape {x.shape} given")
     if (x < 0).any():
@@ -207,7 +210,7 @@ def _rates(values: Any, argument: str) -> np.ndarray:
 
 
 def _weight(alpha: float) -> float:
-    if not 0 <= alpha <= 1:
+    if not (isinstance(alpha, numbers.Real) and 0 <= alpha <= 1):
         raise ValueError(f"alpha: {alpha!r} is outside [0, 1]")
     return alpha
 

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from helpers.bias.inputs import read_groups
+from helpers.bias.columns import read_numbers
+from helpers.bias.inputs import read_groups, read_people
+from helpers.bias.settings import share, whole
 from helpers.names import choose
 
 CROSS = " × "  # between the names of two subgroups that a pair joins
@@ -180,15 +182,14 @@ def pairs(
     >>> found = pairs(seen.features, faces.table["identity"], faces.group, groups=faces.groups)
     """
     x, lengths = _embeddings(embeddings)
-    person, people = _identities(identity)
+    person, people = read_people(identity)
     codes, levels = read_groups(group, groups)
     for argument, column in (("identity", person), ("group", codes)):
         if len(column) != len(x):
             raise ValueError(f"{argument}: {len(column)} rows given, but embeddings has {len(x)}")
     choose(impostors, ("within", "all"), "impostors")
-    whole = isinstance(max_impostors, int | np.integer) and not isinstance(max_impostors, bool)
-    if max_impostors is not None and not (whole and max_impostors >= 1):
-        raise ValueError(f"max_impostors: {max_impostors!r} given; a whole number of at least 1, or None, expected")
+    if max_impostors is not None:
+        whole(max_impostors, "max_impostors")
     rng = np.random.default_rng(seed)
     spaces = [space for cell in _cells(len(levels), impostors) for space in _spaces(codes, person, *cell)]
     wanted = [
@@ -224,8 +225,7 @@ def split_people(pairs: Pairs, fraction: float = 0.5, seed: int = 0) -> tuple[Pa
     ------
     ValueError : a fraction outside (0, 1), or a subgroup of one person, who cannot be in both sets (it is named).
     """
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction: {fraction!r} is outside (0, 1)")
+    share(fraction, "fraction")
     home = np.full(len(pairs.people), np.iinfo(np.int16).max)
     np.minimum.at(home, pairs.person1, pairs.group1)
     np.minimum.at(home, pairs.person2, pairs.group2)
@@ -325,23 +325,11 @@ def _column(values: Any, name: str, kind: type) -> np.ndarray:
 
 def _embeddings(embeddings: Any) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings (N, d) in a floating type, and their lengths float64 (N,)."""
-    if hasattr(embeddings, "detach"):
-        embeddings = embeddings.detach().cpu().numpy()
-    x = np.asarray(embeddings)
+    x = read_numbers(embeddings, "embeddings")
     if x.ndim != 2 or not x.size:
         raise ValueError(f"embeddings: shape (N, d) expected, {x.shape} given; flatten feature maps first")
-    if x.dtype.kind not in "fiub":
-        raise ValueError(f"embeddings: numbers expected, {x.dtype} given")
-    x = x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
     lengths = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))
     for bad, what in ((~np.isfinite(lengths), "not finite"), (lengths == 0, "zero and have no direction")):
         if bad.any():
             raise ValueError(f"embeddings: {bad.sum()} of {len(x)} rows are {what} (first row {np.flatnonzero(bad)[0]})")
     return x, lengths
-
-
-def _identities(identity: Any) -> tuple[np.ndarray, tuple[str, ...]]:
-    try:
-        return read_groups(np.asarray(identity), None)
-    except ValueError as error:
-        raise ValueError(str(error).replace("group", "identity", 1)) from None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from helpers.bias.scores import area
+from helpers.bias.settings import share, whole
 from helpers.bias.verification.intervals import Replicates, limits, over_people, over_twos, sidak, symmetric, weighted_rows
 from helpers.bias.verification.pairing import Pairs
 from helpers.names import choose
@@ -57,7 +59,7 @@ def error_rates(
     ----------
     ISO/IEC 19795-1:2021 (FMR and FNMR); Conti & Clémençon, arXiv 2211.07245, 2022.
     """
-    _level(confidence)
+    share(confidence, "confidence")
     found = resample(pairs, threshold, n_boot=n_boot, seed=seed, overall=overall)
     rows = []
     for k, rate in enumerate((FMR, FNMR)):
@@ -75,8 +77,7 @@ def resample(
     pairs: Pairs, threshold: Threshold, *, n_boot: int = 2000, seed: int = 0, overall: bool = True
 ) -> dict[str, tuple[Replicates, Replicates]]:
     """The bootstrap behind `error_rates`: of each cell (and all pairs) FMR and FNMR with their replicates."""
-    if not (isinstance(n_boot, int | np.integer) and n_boot >= 100):
-        raise ValueError(f"n_boot: {n_boot!r} given; a whole number of at least 100 expected")
+    whole(n_boot, "n_boot", least=100)
     accepted = pairs.score >= thresholds_of(pairs, threshold)[pairs.cell]
     rng = np.random.default_rng(seed)
     found = {}
@@ -116,10 +117,11 @@ def thresholds_of(pairs: Pairs, threshold: Threshold) -> np.ndarray:
         if used & set(lacking):
             raise ValueError(f"threshold: none for {', '.join(name for name in lacking if name in used)}")
         return values
-    value = float(threshold)
-    if np.isnan(value):
-        raise ValueError("threshold: nan given; a number on the scale of the scores expected")
-    values[list(pairs.cells)] = value
+    if not isinstance(threshold, numbers.Real) or np.isnan(threshold):
+        raise ValueError(
+            f"threshold: {threshold!r} given; a number on the scale of the scores, or one of each subgroup by its name, expected"
+        )
+    values[list(pairs.cells)] = threshold
     return values
 
 
@@ -136,6 +138,8 @@ def curves(pairs: Pairs, points: int | None = 400) -> pd.DataFrame:
     -------
     DataFrame `group, threshold, fmr, fnmr, tar, n_impostor, n_genuine`; subgroups that lack one kind of pairs are left out
     """
+    if points is not None:
+        whole(points, "points", least=2)
     tables = []
     for code in pairs.cells:
         name = pairs.cell_names[code]
@@ -183,7 +187,9 @@ def signal_detection(
     ----------
     Green & Swets, "Signal Detection Theory and Psychophysics", 1966; Daugman, "Biometric decision landscapes", 2000 (d').
     """
-    each = sidak(_level(confidence), len(pairs.cells)) if simultaneous else _level(confidence)
+    level = share(confidence, "confidence")
+    whole(n_boot, "n_boot", least=100)
+    each = sidak(level, len(pairs.cells)) if simultaneous else level
     rng = np.random.default_rng(seed)
     rows = []
     for code in pairs.cells:
@@ -249,9 +255,3 @@ def _spread(scores: np.ndarray, points: int | None) -> np.ndarray:
         return scores
     ranks = np.unique(np.geomspace(1, len(scores), points // 2).astype(int)) - 1
     return scores[np.unique(np.concatenate([ranks, len(scores) - 1 - ranks]))]
-
-
-def _level(confidence: float) -> float:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: {confidence!r} is outside (0, 1)")
-    return confidence

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from helpers.bias.columns import read_numbers
+from helpers.bias.settings import share
 from helpers.bias.uncertainty import mover_mean
 from helpers.bias.verification.intervals import limits, sidak
 from helpers.bias.verification.pairing import Pairs
-from helpers.bias.verification.rates import FMR, OVERALL, _level, error_rates, resample, thresholds_of
+from helpers.bias.verification.rates import FMR, OVERALL, error_rates, resample, thresholds_of
 from helpers.names import choose
 
 FARS = (0.3, 0.1, 0.01, 0.001, 1e-4)
@@ -54,7 +56,7 @@ def threshold_for(
     """
     choose(by, ("all", "subgroup"), "by")
     choose(too_few, ("raise", "nan"), "too_few")
-    rates = np.atleast_1d(np.asarray(fmr, dtype=float))
+    rates = np.atleast_1d(read_numbers(fmr, "fmr"))
     bad = ~((rates > 0) & (rates <= 1))
     if rates.ndim != 1 or not rates.size or bad.any():
         raise ValueError(f"fmr: rates in (0, 1] expected, {fmr!r} given")
@@ -128,7 +130,7 @@ def percent_difference(
     """
     _apart(fit, report)
     tables = []
-    for rate in np.atleast_1d(np.asarray(fmr, dtype=float)):
+    for rate in np.atleast_1d(read_numbers(fmr, "fmr")):
         for scheme, by in ((ONE, "all"), (SUBGROUP, "subgroup")):
             fitted = threshold_for(fit, rate, by, too_few=too_few)
             kept, known = _with_threshold(report, fitted)
@@ -183,10 +185,10 @@ def tar_at_far(
         _apart(pairs, report)
     judged = pairs if report is None else report
     tables = []
-    for far in np.atleast_1d(np.asarray(fars, dtype=float)):
+    for far in np.atleast_1d(read_numbers(fars, "fars")):
         for scheme, by in ((ONE, "all"), (SUBGROUP, "subgroup")):
             fitted = threshold_for(pairs, far, by, too_few=too_few)
-            tables.append(_true_accepts(judged, fitted, far, scheme, _level(confidence), n_boot, seed))
+            tables.append(_true_accepts(judged, fitted, far, scheme, share(confidence, "confidence"), n_boot, seed))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from helpers.data.cache import cache_dir
 from helpers.data.masks import attribute_mask, region_masks
 from helpers.data.registry import source
 from helpers.data.rendering import Nuisance, draw_nuisance, render
+from helpers.data.sampling import whole_shares
 from helpers.data.styles import ATTRIBUTES, GUIDES, Person, draw_person
 from helpers.files import whole
 from helpers.names import choose
@@ -60,7 +62,7 @@ class IllustratedFaces(FaceDataset):
         ------
         ValueError : `attribute` is unknown, or the face's style has no drawing for it.
         """
-        self._drawable(i, attribute)
+        attribute = self._drawable(i, attribute)
         return attribute_mask(*self.face(i), self.image_size, attribute)
 
     def masks(self, indices: Sequence[int], attribute: str) -> Tensor:
@@ -84,7 +86,7 @@ class IllustratedFaces(FaceDataset):
         ------
         ValueError : unknown attribute or value, or the face's style has no drawing for it.
         """
-        self._drawable(i, attribute)
+        attribute = self._drawable(i, attribute)
         person, attributes, nuisance = self.face(i)
         values = ATTRIBUTES[attribute]
         if value is None:
@@ -94,13 +96,15 @@ class IllustratedFaces(FaceDataset):
         picture = render(person, {**attributes, attribute: value}, nuisance, self.image_size)
         return torch.from_numpy(picture).permute(2, 0, 1).float() / 255
 
-    def _drawable(self, i: int, attribute: str) -> None:
-        choose(attribute, ATTRIBUTES, "attribute")
+    def _drawable(self, i: int, attribute: str) -> str:
+        """The attribute as `ATTRIBUTES` spells it, if the style of face `i` has a drawing for it."""
+        attribute = choose(attribute, ATTRIBUTES, "attribute")
         style = self.table["style"].iloc[i]
         if attribute in GUIDES[style].cannot:
             able = [name for name, guide in GUIDES.items() if attribute not in guide.cannot]
             raise ValueError(f"attribute: the style {style!r} of image {i} has no drawing for {attribute!r}; "
                              f"these have: {', '.join(able)} (option styles=)")
+        return attribute
 
 
 def _person(row) -> Person:
@@ -220,6 +224,25 @@ def render_table(table: pd.DataFrame, size: int, *, n_jobs: int = -1, progress: 
     return np.load(final, mmap_mode="r")
 
 
+def _several(value, argument: str) -> tuple:
+    """A name or several as a tuple."""
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, Iterable):
+        raise ValueError(f"{argument}: expected a name or several, got {value!r}")
+    return tuple(value)
+
+
+def _check_number(value, argument: str, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high:
+        raise ValueError(f"{argument}: expected a number in [{low}, {high}], got {value!r}")
+
+
+def _check_whole(value, argument: str, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{argument}: expected a whole number of at least {least}, got {value!r}")
+
+
 @source("illustrated")
 def load_illustrated(*, root=None, target: str = "smiling", protected: str | Sequence[str] = "glasses",
                      split: str = "train", image_size: int = 64, seed: int = 0,
@@ -232,7 +255,7 @@ def load_illustrated(*, root=None, target: str = "smiling", protected: str | Seq
     ----------
     target, protected : names in `helpers.data.styles.ATTRIBUTES`; of several protected ones, the first is biased
     split : "train" (biased by `correlation`), "validation", "test" (unbiased unless `correlation` is given) or "all"
-    n : number of images; None: 4,000, 1,000 and 2,000 by split
+    n : number of images; None: 4,000, 1,000 and 2,000 by split; "all" shares n out among the splits as 4 : 1 : 2
     correlation : float in [-1, 1], how strongly target and protected attribute go together (see `joint_shares`)
     styles : which drawing styles; those that cannot draw an attribute under study are left out
     nuisance : float in [0, 1], strength of crop, rotation, blur, light, background and noise
@@ -245,29 +268,31 @@ def load_illustrated(*, root=None, target: str = "smiling", protected: str | Seq
     """
     if root is not None:
         raise ValueError(f"root: 'illustrated' is drawn, not read, so it takes no folder; got {str(root)!r}")
-    names = (protected,) if isinstance(protected, str) else tuple(protected)
     target = choose(target, ATTRIBUTES, "target")
+    names = _several(protected, "protected")
     names = tuple(choose(name, ATTRIBUTES, "protected") for name in names)
     if not names or target in names or len(set(names)) < len(names):
         raise ValueError(f"protected: expected attributes other than the target {target!r}, each once; got {protected!r}")
     if split != "all":
         split = choose(split, SPLITS, "split")
-    if correlation is not None and not -1 <= correlation <= 1:
-        raise ValueError(f"correlation: expected a number in [-1, 1], got {correlation!r}")
-    if not 0 <= nuisance <= 1:
-        raise ValueError(f"nuisance: expected a number in [0, 1], got {nuisance!r}")
-    if n is not None and (n != int(n) or n < 1):
-        raise ValueError(f"n: expected a positive whole number of images, got {n!r}")
-    if images_per_identity < 1:
-        raise ValueError(f"images_per_identity: expected at least 1, got {images_per_identity!r}")
-    asked = (styles,) if isinstance(styles, str) else tuple(styles)
-    asked = tuple(choose(style, GUIDES, "styles") for style in asked)
+    if correlation is not None:
+        _check_number(correlation, "correlation", -1, 1)
+    _check_number(nuisance, "nuisance", 0, 1)
+    if n is not None:
+        _check_whole(n, "n", 3 if split == "all" else 1)
+    _check_whole(images_per_identity, "images_per_identity", 1)
+    asked = tuple(choose(style, GUIDES, "styles") for style in _several(styles, "styles"))
+    if not asked:
+        raise ValueError(f"styles: expected at least one of {', '.join(GUIDES)}, got none")
     able = tuple(style for style in asked if not {target, *names} & set(GUIDES[style].cannot))
     if not able:
         raise ValueError(f"styles: none of {', '.join(asked)} can draw {target!r} and {', '.join(names)} together")
+    sizes = SIZES if n is None else {split: int(n)}
+    if n is not None and split == "all":
+        sizes = dict(zip(SIZES, whole_shares(int(n), np.array([*SIZES.values()]) / sum(SIZES.values())).tolist(), strict=True))
     tables = []
     for part in SPLITS if split == "all" else (split,):
-        size = SIZES[part] if n is None else int(n) if split != "all" else max(1, int(n) * SIZES[part] // sum(SIZES.values()))
+        size = sizes[part]
         strength = correlation if correlation is not None else DEFAULT_CORRELATION if part == "train" else 0.0
         tables.append(sample_table(size, part, target, names, strength, images_per_identity, able, nuisance, seed))
     pictures = [render_table(table, image_size, n_jobs=n_jobs, progress=progress) for table in tables]

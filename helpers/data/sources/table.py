@@ -8,14 +8,13 @@ from pathlib import Path
 import pandas as pd
 from pandas.api import types
 
+from helpers.data import tables
 from helpers.data.base import FaceDataset
 from helpers.data.labels import find_column, missing
 from helpers.data.registry import source
 from helpers.data.sources.files import existing_folder, faces_from_files, official_splits
 
-ACCEPTED = "Expected a .csv, .tsv or .parquet file with a column of image paths and columns of labels."
-# Not "none": a beard or a hat of kind "none" is a label.
-MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "<NA>")
+HOLDS = "a column of image paths and columns of labels"
 TRUTH = ({"yes": True, "no": False}, {"true": True, "false": False})
 
 
@@ -57,7 +56,9 @@ def table(
         no table.
     """
     if root is None:
-        raise FileNotFoundError(f"root: the data set 'table' needs the path of your table. {ACCEPTED}")
+        raise FileNotFoundError(
+            f"root: the data set 'table' needs the path of your table, a .csv, .tsv or .parquet file with {HOLDS}."
+        )
     file = Path(root).expanduser()
     raw = read_table(file)
     listing = ", ".join(map(str, raw.columns))
@@ -96,41 +97,13 @@ def table(
 
 
 def read_table(file: Path) -> pd.DataFrame:
-    """Read a CSV, TSV or Parquet file; yes/no and true/false columns become booleans, and words lose outer
-    blanks.
+    """A table of images; yes/no and true/false columns become booleans, and words lose outer blanks.
 
     Raises
     ------
-    FileNotFoundError : no such file.
-    ValueError : another kind of file, no rows, or one that cannot be read; the message names the file.
+    FileNotFoundError, ValueError : as `tables.read`.
     """
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"root: {file} {'is a folder' if file.is_dir() else 'does not exist'}. {ACCEPTED}"
-        )
-    if file.suffix.lower() not in (".csv", ".tsv", ".parquet"):
-        raise ValueError(f"root: {file} ends in {file.suffix!r}. {ACCEPTED}")
-    try:
-        if file.suffix.lower() == ".parquet":
-            raw = pd.read_parquet(file)
-        else:
-            with file.open(encoding="utf-8-sig") as lines:
-                header = lines.readline()
-            separator = max(",;\t", key=header.count)
-            raw = pd.read_csv(
-                file,
-                sep=separator,
-                encoding="utf-8-sig",
-                keep_default_na=False,
-                na_values=MISSING,
-                low_memory=False,
-            )
-    except (ValueError, OSError) as error:  # pandas' ParserError, pyarrow's ArrowInvalid, a wrong encoding
-        raise ValueError(f"root: {file} cannot be read as a table ({error}). {ACCEPTED}") from error
-    if raw.empty:
-        raise ValueError(f"root: {file} has no rows. {ACCEPTED}")
-    raw.columns = [str(name).strip() for name in raw.columns]
-    return raw.apply(_tidy)
+    return tables.read(file, "root", HOLDS).apply(_tidy)
 
 
 def _tidy(column: pd.Series) -> pd.Series:
