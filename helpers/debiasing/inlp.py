@@ -14,7 +14,7 @@ from helpers.debiasing.reading import sample
 from helpers.models.affine import LowRank
 from helpers.models.layers import append_after
 
-INVERSE_PENALTY = 1e-3  # of the probes: with more they follow the noise, and many go by before one is at chance
+INVERSE_PENALTY = 0.1  # of the probes: with less of it a weak probe takes much of the target along, with more it follows noise
 SURE = 1.64  # standard errors above chance that are still chance
 
 

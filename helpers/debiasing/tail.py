@@ -51,7 +51,7 @@ class Blank(nn.Module):
         self.shape = shape
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
-        return x.new_zeros(len(x), *self.shape)
+        return x.new_zeros(1).expand(len(x), *self.shape)  # one number, however many are asked for
 
 
 class Tail:
@@ -110,7 +110,7 @@ class Tail:
         put(stub, self.layer, nn.Sequential(self.feeder, self.between))
         self.feeder.output = output
         try:
-            found = call(stub, torch.zeros_like(self.example))
+            found = call(stub, self.example.new_zeros(1).expand_as(self.example))
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):  # a function that zeros do not suit
             return None
         same = found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
@@ -130,7 +130,7 @@ class Tail:
         if not self.short:
             return call(self.network, given)
         self.feeder.output = given
-        return call(self.network, self.example.new_zeros(len(given), *self.example.shape[1:]))
+        return call(self.network, self.example.new_zeros(1).expand(len(given), *self.example.shape[1:]))
 
     @torch.no_grad()
     def put(self, values: list[Tensor]) -> None:
