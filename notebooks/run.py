@@ -1,6 +1,8 @@
 """Execute the course: every notebook in order to .ipynb and .html, the report, a table of how it went.
 
-    python notebooks/run.py [--profile quick|full] [--out build] [--only 03] [--parameters name=value]
+    python notebooks/run.py [--profile quick|full] [--out build] [--only 03] [--parameters name=value] [--jobs 2]
+
+The first lessons draw the faces and train the model that the others take from the cache; the others run side by side.
 
 A notebook that fails is written up to its failing cell, named in the table, and the next one is run
 all the same.
@@ -14,15 +16,20 @@ import json
 import logging
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+MAKERS = ("01", "02")  # these lessons fill the cache
+CORES = os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -43,14 +50,15 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 2
+    started = time.perf_counter()
     try:
         outcomes = course(
-            chosen, arguments.out, parameters, with_report=arguments.report and not arguments.only
+            chosen, arguments.out, parameters, with_report=arguments.report and not arguments.only, jobs=arguments.jobs
         )
     except KeyboardInterrupt:
         print("\nInterrupted. What was finished is in", arguments.out, file=sys.stderr)
         return 130
-    print(table(outcomes))
+    print(table(outcomes, time.perf_counter() - started))
     return int(any(outcome.error for outcome in outcomes))
 
 
@@ -80,6 +88,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--parameters", "-p", nargs="+", action="extend", default=[], metavar="NAME=VALUE",
         help="further notebook parameters, such as dataset=folder data_root=photos; a value may be JSON",
+    )  # fmt: skip
+    parser.add_argument(
+        "--jobs", type=int, default=min(2, CORES), metavar="N",
+        help="notebooks side by side, once the first ones have filled the cache (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--no-report", dest="report", action="store_false", help="leave out report.html")
     parser.add_argument("--notebooks", type=Path, default=HERE, help=argparse.SUPPRESS)
@@ -114,26 +126,71 @@ def assignment(text: str) -> tuple[str, object]:
     return name, value
 
 
-def course(chosen: list[Path], out: Path, parameters: dict, *, with_report: bool) -> list[Outcome]:
+def course(chosen: list[Path], out: Path, parameters: dict, *, with_report: bool, jobs: int = 1) -> list[Outcome]:
     """Execute, convert, and report; every step is tried whatever happened to the ones before."""
     from tqdm import tqdm
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     folder = out.resolve() / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
-    steps: list = [(path.stem, lambda path=path: lesson(path, folder, parameters)) for path in chosen]
+    steps = {path.stem: lambda path=path: lesson(path, folder, parameters) for path in chosen}
     if with_report:
-        steps.append(("report", lambda: report(out.resolve() / "report.html", parameters["profile"])))
-    outcomes = []
-    with this_python_as_kernel(), tqdm(steps, unit="notebook", file=sys.stderr, dynamic_ncols=True) as bar:
-        for name, step in bar:
-            bar.set_description(name)
-            started = time.perf_counter()
-            error = step()
-            outcomes.append(Outcome(name, time.perf_counter() - started, error))
-            if error:
-                bar.write(f"{name} failed: {error}", file=sys.stderr)
-    return outcomes
+        steps["report"] = lambda: report(out.resolve() / "report.html", parameters["profile"])
+    alone = [name for name in steps if name.startswith(MAKERS)] or [next(iter(steps))]
+    # The later lessons take longer: begun first, they leave no core idle at the end.
+    together = [name for name in reversed(steps) if name not in alone]
+    done: dict[str, Outcome] = {}
+    with this_python_as_kernel(), tqdm(total=len(steps), unit="notebook", file=sys.stderr, dynamic_ncols=True) as bar:
+
+        def told(outcome: Outcome) -> None:
+            done[outcome.name] = outcome
+            bar.set_description(outcome.name)
+            bar.update()
+            if outcome.error:
+                bar.write(f"{outcome.name} failed: {outcome.error}", file=sys.stderr)
+
+        for name in alone:
+            told(timed(name, steps[name]))
+        with sharing_cores(jobs), ThreadPoolExecutor(max(1, jobs)) as pool:
+            waiting = [pool.submit(timed, name, steps[name]) for name in together]
+            try:
+                for each in as_completed(waiting):
+                    told(each.result())
+            except KeyboardInterrupt:
+                pool.shutdown(wait=False, cancel_futures=True)
+                end_children()  # the threads notice, and clean up after themselves
+                raise
+    return [done[name] for name in steps]
+
+
+def timed(name: str, step: Callable[[], str]) -> Outcome:
+    """Run one step, which gives its error or an empty text."""
+    started = time.perf_counter()
+    error = step()
+    return Outcome(name, time.perf_counter() - started, error)
+
+
+def end_children() -> None:
+    """End the processes that this one has started: kernels do not hear of a Ctrl-C."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+
+
+@contextlib.contextmanager
+def sharing_cores(jobs: int):
+    """Kernels that start inside the block take their share of the cores: with more threads than cores they would wait
+    for each other most of the time. Whoever has set OMP_NUM_THREADS is left alone."""
+    if jobs < 2 or "OMP_NUM_THREADS" in os.environ:
+        yield
+        return
+    os.environ["OMP_NUM_THREADS"] = str(max(1, CORES // jobs))
+    try:
+        yield
+    finally:
+        del os.environ["OMP_NUM_THREADS"]
 
 
 def lesson(path: Path, folder: Path, parameters: dict) -> str:
@@ -181,14 +238,17 @@ def convert(path: Path) -> None:
 
 
 def report(path: Path, profile: str) -> str:
-    """The report on the course's own model; the error as one line, or an empty text."""
-    try:
-        from helpers.report import default_report
-
-        default_report(path, profile=profile)
-    except Exception as failure:
-        return one_line(type(failure).__name__, str(failure))
-    return ""
+    """The report on the course's own model, made by a process of its own; the error as one line, or an empty text."""
+    code = "import sys; from helpers.report import default_report; default_report(sys.argv[1], profile=sys.argv[2])"
+    search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    made = subprocess.run(
+        [sys.executable, "-c", code, str(path), profile],
+        capture_output=True, text=True, errors="replace", env={**os.environ, "PYTHONPATH": search, "MPLBACKEND": "agg"},
+    )  # fmt: skip
+    if made.returncode == 0:
+        return ""
+    last = (made.stderr.strip().splitlines() or [f"exit code {made.returncode}"])[-1]
+    return one_line(*last.split(": ", 1)) if ": " in last else one_line(last, "")
 
 
 @contextlib.contextmanager
@@ -225,15 +285,14 @@ def one_line(kind: str, message: str, width: int = 160) -> str:
     return message if len(message) <= width else message[: width - 1] + "…"
 
 
-def table(outcomes: list[Outcome]) -> str:
-    """Notebook, seconds, and ok or the error, in aligned columns."""
+def table(outcomes: list[Outcome], seconds: float) -> str:
+    """Notebook, seconds, and ok or the error, in aligned columns; `seconds` are those of all together."""
     width = max(map(len, ["notebook", *(outcome.name for outcome in outcomes)]))
     lines = ["", f"{'notebook':<{width}}  seconds  result"]
     lines += [f"{done.name:<{width}}  {done.seconds:>7.1f}  {done.error or 'ok'}" for done in outcomes]
     failed = sum(bool(done.error) for done in outcomes)
-    total = sum(done.seconds for done in outcomes)
     lines.append(
-        f"{'all':<{width}}  {total:>7.1f}  " + (f"{failed} of {len(outcomes)} failed" if failed else "ok")
+        f"{'all':<{width}}  {seconds:>7.1f}  " + (f"{failed} of {len(outcomes)} failed" if failed else "ok")
     )
     return "\n".join(lines)
 

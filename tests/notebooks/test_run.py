@@ -1,7 +1,11 @@
 """The course runner: a failing notebook is told of and does not stop the others."""
 
 import importlib.util
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -121,9 +125,39 @@ def test_values_are_read_as_json_or_text():
         run.assignment("3=n")
 
 
-def test_a_report_that_fails_is_a_row_of_the_table(monkeypatch, tmp_path):
-    def broken(*args, **kwargs):
-        raise RuntimeError("no \x1b[31mmodel\x1b[0m")
+def test_a_report_that_fails_is_a_row_of_the_table(tmp_path):
+    error = run.report(tmp_path / "report.html", "quik")
+    assert error.startswith("ValueError: profile: unknown name 'quik'. Did you mean 'quick'?")
+    assert not list(tmp_path.iterdir())
 
-    monkeypatch.setattr("helpers.report.default_report", broken)
-    assert run.report(tmp_path / "report.html", "quick") == "RuntimeError: no model"
+
+def test_notebooks_side_by_side_share_the_cores(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(run, "CORES", 6)
+    with run.sharing_cores(2):
+        assert os.environ["OMP_NUM_THREADS"] == "3"
+    assert "OMP_NUM_THREADS" not in os.environ
+    with run.sharing_cores(1):
+        assert "OMP_NUM_THREADS" not in os.environ
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    with run.sharing_cores(2):
+        assert os.environ["OMP_NUM_THREADS"] == "5"
+    assert os.environ["OMP_NUM_THREADS"] == "5"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_an_interrupted_course_ends_at_once_and_leaves_nothing_half_written(tmp_path):
+    notebook(tmp_path / "01_quick.ipynb")
+    for name in ("02_slow", "03_slow", "04_slow"):
+        notebook(tmp_path / f"{name}.ipynb", f"open(r'{tmp_path}/begun', 'a').write('x')", "import time; time.sleep(300)")
+    command = [sys.executable, str(RUN), "--notebooks", str(tmp_path), "--out", str(tmp_path / "out"), "--no-report"]
+    course = subprocess.Popen([*command, "--only", "03", "--only", "04", "--only", "01"], stderr=subprocess.PIPE, text=True)
+    for _ in range(600):
+        if (tmp_path / "begun").exists():
+            break
+        time.sleep(0.1)
+    began = time.monotonic()
+    course.send_signal(signal.SIGINT)
+    _, told = course.communicate(timeout=60)
+    assert course.returncode == 130 and "Interrupted" in told and time.monotonic() - began < 30
+    assert not list((tmp_path / "out" / "notebooks").glob(".*"))
