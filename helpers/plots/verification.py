@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from scipy import stats
 
 from helpers.names import choose
-from helpers.plots.legend import place
+from helpers.plots.legend import below, place
 from helpers.plots.style import PALETTE, alt
 
 MARKERS = "osD^vPX*"
@@ -234,7 +234,7 @@ def percent_difference(
         f"(bars: {confidence:.0%} interval for all subgroups together; linear to 1, then logarithmic)"
     )
     ax.set_title("Difference from the intended false match rate")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False)
+    below(ax)
     return alt(ax, f"Relative difference from the intended FMR of {fmr:g} by subgroup. {'. '.join(said)}.")
 
 
