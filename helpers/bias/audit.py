@@ -303,8 +303,9 @@ def _notes(
     small = by_group[by_group["small"] & by_group["value"].notna()]
     if len(small):
         least = small.loc[small["n"].idxmin()]
+        rest = "rests" if len(small) == 1 else "rest"
         yield (
-            f"{len(small)} of {len(by_group)} values rest on fewer than {fewest} images; the smallest denominator is "
+            f"{len(small)} of {len(by_group)} values {rest} on fewer than {fewest} images; the smallest denominator is "
             f"{least['n']} ({least['group']}, {_full_name(least)})."
         )
 
