@@ -151,7 +151,10 @@ def test_an_interrupted_course_ends_at_once_and_leaves_nothing_half_written(tmp_
     for name in ("02_slow", "03_slow", "04_slow"):
         notebook(tmp_path / f"{name}.ipynb", f"open(r'{tmp_path}/begun', 'a').write('x')", "import time; time.sleep(300)")
     command = [sys.executable, str(RUN), "--notebooks", str(tmp_path), "--out", str(tmp_path / "out"), "--no-report"]
-    course = subprocess.Popen([*command, "--only", "03", "--only", "04", "--only", "01"], stderr=subprocess.PIPE, text=True)
+    course = subprocess.Popen(
+        [*command, "--only", "03", "--only", "04", "--only", "01"], stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests run in the background have it ignored
+    )  # fmt: skip
     for _ in range(600):
         if (tmp_path / "begun").exists():
             break
