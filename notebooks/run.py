@@ -30,6 +30,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 MAKERS = ("01", "02")  # these lessons fill the cache
 CORES = os.cpu_count() or 1
+THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")  # of PyTorch and of TensorFlow
 
 
 @dataclass(frozen=True)
@@ -182,15 +183,14 @@ def end_children() -> None:
 @contextlib.contextmanager
 def sharing_cores(jobs: int):
     """Kernels that start inside the block take their share of the cores: with more threads than cores they would wait
-    for each other most of the time. Whoever has set OMP_NUM_THREADS is left alone."""
-    if jobs < 2 or "OMP_NUM_THREADS" in os.environ:
-        yield
-        return
-    os.environ["OMP_NUM_THREADS"] = str(max(1, CORES // jobs))
+    for each other most of the time. Whoever has set one of the `THREADS` is left alone."""
+    ours = [name for name in THREADS if name not in os.environ] if jobs > 1 else []
+    os.environ.update(dict.fromkeys(ours, str(max(1, CORES // jobs))))
     try:
         yield
     finally:
-        del os.environ["OMP_NUM_THREADS"]
+        for name in ours:
+            del os.environ[name]
 
 
 def lesson(path: Path, folder: Path, parameters: dict) -> str:

@@ -131,18 +131,19 @@ def test_a_report_that_fails_is_a_row_of_the_table(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_notebooks_side_by_side_share_the_cores(monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+@pytest.mark.parametrize("name", run.THREADS)
+def test_notebooks_side_by_side_share_the_cores(monkeypatch, name):
+    monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(run, "CORES", 6)
     with run.sharing_cores(2):
-        assert os.environ["OMP_NUM_THREADS"] == "3"
-    assert "OMP_NUM_THREADS" not in os.environ
+        assert os.environ[name] == "3"
+    assert name not in os.environ
     with run.sharing_cores(1):
-        assert "OMP_NUM_THREADS" not in os.environ
-    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+        assert name not in os.environ
+    monkeypatch.setenv(name, "5")
     with run.sharing_cores(2):
-        assert os.environ["OMP_NUM_THREADS"] == "5"
-    assert os.environ["OMP_NUM_THREADS"] == "5"
+        assert os.environ[name] == "5"
+    assert os.environ[name] == "5"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
