@@ -315,7 +315,10 @@ def merged_options(keys: list[str], config: Mapping[str, Mapping[str, object]]) 
         accepted = [*(METHODS[key].defaults if key != "global" else all_options()), *OF_THE_CALL]
         own = dict(own)
         for name in NESTED:
-            own |= own.pop(name, {})
+            nested = own.pop(name, {})
+            if not isinstance(nested, Mapping):
+                raise ValueError(f"methods_config[{key!r}][{name!r}]: got {nested!r}; a dict of options is needed")
+            own |= nested
         renamed = {
             OPTION_ALIASES.get(option, option) if option not in accepted else option: value
             for option, value in own.items()

@@ -59,19 +59,16 @@ class Rows:
     def __len__(self) -> int:
         return len(self._indices)
 
-    def part(
-        self, rows: np.ndarray, *, weights: np.ndarray | None = None, seed: int = 0, batch_size: int | None = None
-    ) -> DataLoader:
+    def part(self, rows: np.ndarray, *, seed: int = 0, batch_size: int | None = None) -> DataLoader:
         """Batches of some rows, in a new order at every pass.
 
         Parameters
         ----------
         rows : int (n,), row numbers of a pass of `all`
-        weights : float (n,), 0 or more; with them every pass draws n rows in proportion, some several times
         seed : int, of the order
         batch_size : int, the loader's own by default
         """
-        draw = Draw(self._indices[rows], batch_size or self.batch_size, weights, seed)
+        draw = Draw(self._indices[rows], batch_size or self.batch_size, seed)
         return self._loader(draw, torch.Generator().manual_seed(seed))
 
     def _loader(self, batches, generator: torch.Generator | None = None) -> DataLoader:
@@ -83,19 +80,14 @@ class Rows:
 
 
 class Draw:
-    """Batches of indices, shuffled or drawn with weights, anew at every pass by a generator of its own."""
+    """Batches of indices, shuffled anew at every pass by a generator of its own."""
 
-    def __init__(self, indices: np.ndarray, batch_size: int, weights: np.ndarray | None, seed: int):
+    def __init__(self, indices: np.ndarray, batch_size: int, seed: int):
         self.indices, self.batch_size = torch.as_tensor(indices), batch_size
-        self.weights = None if weights is None else torch.as_tensor(weights, dtype=torch.float64)
         self.generator = torch.Generator().manual_seed(seed)
 
     def __iter__(self) -> Iterator[list[int]]:
-        n = len(self.indices)
-        if self.weights is None:
-            order = torch.randperm(n, generator=self.generator)
-        else:
-            order = torch.multinomial(self.weights, n, replacement=True, generator=self.generator)
+        order = torch.randperm(len(self.indices), generator=self.generator)
         for rows in order.split(self.batch_size):
             yield self.indices[rows].tolist()
 

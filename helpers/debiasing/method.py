@@ -97,11 +97,11 @@ class Batch:
     example: Tensor | None = field(repr=False, default=None)
     stream: Callable[[str], tuple[str, Iterator[Tensor]]] = field(repr=False, default=None)
 
-    def loader(self, *, weights: np.ndarray | None = None, seed: int | None = None, batch_size: int | None = None) -> DataLoader:
+    def loader(self, *, seed: int | None = None, batch_size: int | None = None) -> DataLoader:
         """Batches of (image, target, group) of these rows, in a new order at every pass; see `Rows.part`."""
         rows = np.arange(len(self.data)) if self.rows is None else self.rows
         seed = self.seed if seed is None else seed
-        return self.data.part(rows, weights=weights, seed=seed, batch_size=batch_size)
+        return self.data.part(rows, seed=seed, batch_size=batch_size)
 
     def of(self, model: nn.Module) -> Batch:
         """The same rows as another model sees them: its logits and features."""

@@ -37,12 +37,13 @@ def pclarc(
     the value that the reference z has there. In the paper F = V ("orthogonal"). Groups are compared within
     each class, because where target and group go together their plain difference is the target's direction too.
 
-    An orthogonal projection also removes whatever of the target lies along V, and a classifier that has
-    learned target and group as nearly one direction (their cosine is 0.97 on the default problem) answers by chance
-    afterwards. So by default F reads the concept by what sets it apart: of all F with F^T V = 1 and F^T U = 0, U
-    the differences of the classes, it is the one whose value varies least within a group and class,
-    F = M^-1 B (B^T M^-1 B)^-1 [1 0]^T with B = [V U] and M the covariance within cells, shrunk by a tenth. Either way the
-    groups' means agree along V afterwards, and the edit takes O(d) memory; a layer of more than 4096 features takes M = 1.
+    An orthogonal projection also removes whatever of the target lies along V, and a classifier that has learned
+    target and group as nearly one direction (their cosine is 0.97 on the default problem) loses most of what it knew
+    of the target (0.58 of balanced accuracy are left of 0.78 there). So by default F reads the concept by what sets
+    it apart: of all F with F^T V = 1 and F^T U = 0, U the differences of the classes, it is the one whose value
+    varies least within a group and class, F = M^-1 B (B^T M^-1 B)^-1 [1 0]^T with B = [V U] and M the covariance
+    within cells, shrunk by a tenth. Either way the groups' means agree along V afterwards, and the edit takes O(d)
+    memory; a layer of more than 4096 features takes M = 1.
 
     Parameters
     ----------

@@ -281,6 +281,7 @@ def test_options_are_merged_and_never_written_to(planted):
         ({"methods_config": {"PCLARK": {}}}, "Did you mean 'PCLARC'"),
         ({"methods_config": {"DFR": {"layer": "2"}}}, "methods_config"),
         ({"methods_config": {"LEACE": True}}, "a dict of options"),
+        ({"methods_config": {"RRCLARC": {"rr_config": 3}}}, "a dict of options"),
         ({"methods_config": {"LEACE": {"layer": "22"}}}, "layer"),
         ({"methods_config": {"LEACE": {"intervention_layers": []}}}, "layer: an empty list"),
         ({"methods_config": {"global": {"method_timeot": 3}}}, "Did you mean 'method_timeout'"),

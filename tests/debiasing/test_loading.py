@@ -78,13 +78,6 @@ def test_a_part_is_those_rows_shuffled_anew_at_every_pass_and_the_same_with_the_
     assert len(part) == -(-len(chosen) // 5)
 
 
-def test_weights_draw_in_proportion():
-    rows = Rows(DataLoader(Numbered(), batch_size=8))
-    weights = np.where(np.arange(50) < 10, 1.0, 0.0)
-    drawn = passes(rows.part(np.arange(50), weights=weights))
-    assert len(drawn) == 50 and drawn.max() < 10 and len(drawn.unique()) > 5
-
-
 def test_the_collate_function_and_the_batch_size_are_the_users():
     collate.seen = []
     rows = Rows(DataLoader(Numbered(), batch_size=7, collate_fn=collate))
