@@ -27,6 +27,7 @@ def evaluate(
     metrics: str | Sequence[str] = "all",
     masks: Tensor | np.ndarray | None = None,
     *,
+    before: Tensor | np.ndarray | Mapping[str, Tensor | np.ndarray] | None = None,
     batch_size: int | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -43,6 +44,8 @@ def evaluate(
     target : the class code that the maps explain, or one for each image (N,); None for the predicted classes
     metrics : "all", a name from `metrics()` or several
     masks : bool (N, H, W), the pixels that are known to matter; needed by the scores of localisation
+    before : maps (N, H, W) of the same images for the model as it was before it was changed, for all of `attributions` or by
+        its names; needed by ADR, DIF and RDDT
     batch_size : images in one pass; by default as many as keep memory bounded
     seed : breaks ties in the order of pixels, alike for every method
     device : where to compute; by default where the model is
@@ -61,7 +64,7 @@ def evaluate(
     ValueError : before any long work, for an unknown metric or option (with the nearest name), a metric that needs
         masks without them, maps or masks of another shape, and for images, target and model as in `attribute`.
     """
-    chosen, left_out = choose_metrics(metrics, masks)
+    chosen, left_out = choose_metrics(metrics, masks, before)
     settings = check_metric_options(chosen, options)
     named = dict(attributions) if isinstance(attributions, Mapping) else {"": attributions}
     if not named:
@@ -77,9 +80,10 @@ def evaluate(
             name: check_maps(values, ready.images, f"attributions {name}".strip()) for name, values in named.items()
         }
         truth = None if masks is None else check_masks(masks, ready.images)
+        earlier = {name: None for name in maps} if before is None else maps_before(before, maps, ready.images)
         work = [(name, metric) for name in maps for metric in chosen]
         for name, metric in tqdm(work, desc="evaluate", disable=not progress):
-            case = Case(model, ready.images, ready.target, maps[name], truth, ready.batch_size, seed)
+            case = Case(model, ready.images, ready.target, maps[name], truth, ready.batch_size, seed, earlier[name])
             values, reasons = METRICS[metric].function(case, **settings[metric])
             tables.append(
                 pd.DataFrame({"method": name, "image": np.arange(len(values)), "metric": metric, "value": values})
@@ -148,10 +152,23 @@ def interval(values: np.ndarray, confidence: float, seed: int, n_boot: int) -> t
     return low, high
 
 
-def choose_metrics(metrics: str | Sequence[str], masks: Any) -> tuple[list[str], dict[str, str]]:
+def maps_before(before: Any, names: Mapping[str, Any], images: Tensor) -> dict[str, np.ndarray]:
+    """For each name the maps before the change; ValueError if there are none for one of them."""
+    named = dict(before) if isinstance(before, Mapping) else dict.fromkeys(names, before)
+    if lacking := [name for name in names if name not in named]:
+        raise ValueError(f"before: no maps for {', '.join(map(repr, lacking))}; there are {', '.join(map(repr, named))}")
+    return {name: check_maps(named[name], images, f"before {name}".strip()) for name in names}
+
+
+def choose_metrics(metrics: str | Sequence[str], masks: Any, before: Any = None) -> tuple[list[str], dict[str, str]]:
     """The metrics to compute, and those that "all" leaves out with the reason."""
     if isinstance(metrics, str) and metrics == "all":
         left_out = {name: "needs masks" for name, entry in METRICS.items() if entry.needs_masks and masks is None}
+        left_out |= {
+            name: "needs the maps before a change"
+            for name, entry in METRICS.items()
+            if entry.needs_before and before is None and name not in left_out
+        }
         return [name for name in METRICS if name not in left_out], left_out
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     chosen = list(dict.fromkeys(choose(name, METRICS, "metrics") for name in names))
@@ -160,4 +177,7 @@ def choose_metrics(metrics: str | Sequence[str], masks: Any) -> tuple[list[str],
     needing = [name for name in chosen if METRICS[name].needs_masks]
     if needing and masks is None:
         raise ValueError(f"masks: {', '.join(needing)} need them, bool (N, H, W)")
+    needing = [name for name in chosen if METRICS[name].needs_before]
+    if needing and before is None:
+        raise ValueError(f"before: {', '.join(needing)} need the maps (N, H, W) of the model before it was changed")
     return chosen, {}

@@ -25,8 +25,8 @@ METRICS: dict[str, Metric] = {}
 class Case:
     """What is judged: the maps, and the model, images and masks that they are judged by.
 
-    `maps` float64 (N, H, W); `masks` bool (N, H, W) or None; `images` (N, C, H, W); `target` int64 (N,);
-    `model(images)` the probabilities or logits that `activation` names, see `helpers.attribution.score.Score`.
+    `maps` float64 (N, H, W); `masks` bool (N, H, W) or None; `before` None or float64 (N, H, W), maps of the same images
+    for the model as it was before it was changed; `images` (N, C, H, W); `target` int64 (N,); `model(images)` the probabilities or logits that `activation` names, see `helpers.attribution.score.Score`.
     """
 
     model: Any
@@ -36,17 +36,19 @@ class Case:
     masks: np.ndarray | None
     batch_size: int
     seed: int
+    before: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A registered metric: its function, which direction is better, and whether it needs masks."""
+    """A registered metric: its function, which direction is better, and whether it needs masks or the maps before a change."""
 
     name: str
     function: Callable[..., Values]
     better: str
     needs_masks: bool
     definition: str
+    needs_before: bool = False
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -56,26 +58,28 @@ class Metric:
 
 
 def metric(
-    name: str, *, better: str, needs_masks: bool, definition: str
+    name: str, *, better: str, needs_masks: bool, definition: str, needs_before: bool = False
 ) -> Callable[[Callable[..., Values]], Callable[..., Values]]:
     """Register the decorated function as metric `name`; a second one of that name is an error."""
 
     def register(function: Callable[..., Values]) -> Callable[..., Values]:
         if name in METRICS:
             raise ValueError(f"name: metric {name!r} is already registered")
-        METRICS[name] = Metric(name, function, better, needs_masks, definition)
+        METRICS[name] = Metric(name, function, better, needs_masks, definition, needs_before)
         return function
 
     return register
 
 
 def metrics() -> pd.DataFrame:
-    """Every metric: `name, better` ("lower" or "higher"), `needs_masks` (bool), `options` (defaults), `definition`."""
+    """Every metric: `name`, `better` ("lower", "higher" or "depends on the region"), `needs_masks` and `needs_before` (bool),
+    `options` (defaults), `definition`."""
     return pd.DataFrame(
         {
             "name": entry.name,
             "better": entry.better,
             "needs_masks": entry.needs_masks,
+            "needs_before": entry.needs_before,
             "options": ", ".join(f"{key}={value!r}" for key, value in entry.defaults.items()),
             "definition": entry.definition,
         }
