@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,13 +64,11 @@ class Phi:
         return Found(float(value[best]), float(grid[rows[best]]), float(gap[best]), float(accuracy[best]))
 
     def report(self, found: Found) -> None:
-        """Warn where the bound was not kept; ValueError where there is no candidate at all."""
+        """Note where the bound was not kept; ValueError where there is no candidate at all."""
         if found.value == -math.inf:
             raise ValueError("logits: no candidate tells images apart, every one predicts a single class")
         if found.value < 0:
-            warnings.warn(
-                f"epsilon: no candidate has a gap below {self.epsilon:g}; the one with the smallest, {found.gap:.3f}, is taken",
-                UserWarning,
-                stacklevel=4,
+            self.batch.note(
+                f"epsilon: no candidate has a gap below {self.epsilon:g}; the one with the smallest, {found.gap:.3f}, is taken"
             )
 

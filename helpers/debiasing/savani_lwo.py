@@ -62,9 +62,9 @@ def savani_lwo(
     ------
     ValueError : more than two classes, a class missing from the batch, an option that is not as above.
 
-    Warns
+    Notes
     -----
-    UserWarning : no candidate has a gap below epsilon; the one with the smallest is taken.
+    Where no candidate has a gap below epsilon, the one with the smallest is taken, and the result's note says so.
 
     References
     ----------
