@@ -27,7 +27,8 @@ class Found:
     Attributes
     ----------
     value : float; the balanced accuracy if the gap is below epsilon, else minus the gap, so that a candidate which keeps
-        the bound is above every one that does not, and among the latter the smaller gap is better; without a bound, (2 A - 1) (1 - D)^3
+        the bound is above every one that does not, and among the latter the smaller gap is better; without a bound,
+        (2 A - 1) (1 - D)^3
     threshold : float, on the scale of the score
     gap, accuracy : float
     """
