@@ -301,8 +301,10 @@ def debias(
             f"--split and --test-split are both {split!r}: faces that a method was fitted on cannot judge it"
         )
     from helpers import models
+    from helpers.debiasing.debias import chosen_methods
     from helpers.debiasing.result import readable
 
+    chosen_methods(method or "all")  # a misspelt one is named before any data is read
     judge = models.load(model)
     wanted = wish(judge, data, root, target, protected, image_size, seed, option)
     fit, test = load(wanted, split), load(wanted, test_split, judge)

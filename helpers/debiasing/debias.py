@@ -161,8 +161,11 @@ def debias(
 def run(
     entry: Method, options: dict, model: nn.Module, batch: Batch, judge: Judge, limit: float | None = None
 ) -> CorrectionResult:
-    """One method on its own, timed; whatever goes wrong becomes the result's `error`, and the others go on."""
-    start = time.perf_counter()
+    """One method on its own, timed; whatever goes wrong becomes the result's `error`, and the others go on.
+
+    What the method left by `Batch.note` becomes the result's `note`, whether it failed afterwards or not.
+    """
+    batch, start = replace(batch, notes=[]), time.perf_counter()
     try:
         if "binary" in entry.needs and batch.classes > 2:
             raise ValueError(f"target: {batch.classes} classes; {entry.key} is defined for two")
@@ -173,13 +176,17 @@ def run(
         if any(name in (batch.layer, batch.last) and isinstance(part, AFFINE) for name, part in changed):
             if replays(corrected, changed, batch, judge.probe):  # so nothing but the edit stands before the last layer
                 make_foldable(corrected, batch.layer, batch.last)
-        return judge(CorrectionResult(entry.key, corrected, seconds=seconds), changed)
+        return judge(CorrectionResult(entry.key, corrected, seconds=seconds, note=joined(batch.notes)), changed)
     except OutOfTime:
-        seconds = time.perf_counter() - start
-        return CorrectionResult(entry.key, seconds=seconds, error=f"took longer than method_timeout, {limit:g} s")
+        reason = f"took longer than method_timeout, {limit:g} s"
     except Exception as error:
-        seconds = time.perf_counter() - start
-        return CorrectionResult(entry.key, seconds=seconds, error=str(error) or type(error).__name__)
+        reason = str(error) or type(error).__name__
+    return CorrectionResult(entry.key, seconds=time.perf_counter() - start, error=reason, note=joined(batch.notes))
+
+
+def joined(notes: Iterable[str]) -> str:
+    """Remarks as one, without the empty ones."""
+    return "; ".join(filter(None, notes))
 
 
 def applied(entry: Method, options: dict, model: nn.Module, batch: Batch) -> nn.Module:
@@ -284,7 +291,8 @@ def selected(
     if not nearest:
         raise RuntimeError(f"return_type: no model to choose as the best; {reasons(results, constant)}")
     tied = f"ties with {', '.join(nearest[1:])} on the held-out part; the first is given" if nearest[1:] else ""
-    return replace(results[nearest[0]], note=tied)
+    best = results[nearest[0]]
+    return replace(best, note=joined([best.note, tied]))
 
 
 def reasons(results: Results, constant: set[str]) -> str:

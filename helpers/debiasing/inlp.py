@@ -53,7 +53,8 @@ def inlp(
 
     Returns
     -------
-    A copy of `model` with a `LowRank` edit after the layer, which changes nothing if the first probe is at chance already.
+    A copy of `model` with a `LowRank` edit after the layer, which changes nothing if the first probe is at chance already
+    (the result's note says so).
 
     Raises
     ------
@@ -77,6 +78,7 @@ def inlp(
     basis = null_basis((x - middle) @ root, image, cell, batch.group, iterations, C, np.random.default_rng(batch.seed))
     down, up = root @ basis, back @ basis
     if basis.shape[1] == 0:
+        batch.note("the first probe is at chance already: nothing is projected out")
         down = up = np.zeros((x.shape[1], 1))  # an edit that changes nothing, of a shape that every exporter takes
     edited = append_after(model, name, LowRank(x.shape[1], down.shape[1], middle, down, up))
     if not (retrain and name == batch.layer and is_linear_head(model, batch)):

@@ -42,7 +42,7 @@ def jtt(
     Returns
     -------
     A copy of `model` with new weights. Frozen parameters stay as they are. If there are no errors, or nothing else, all
-    images count equally.
+    images count equally, and the result's note says so.
 
     Raises
     ------
@@ -61,7 +61,10 @@ def jtt(
     logits = batch.logits
     if identify_epochs:
         logits = batch.of(tune(model, batch, plain, epochs=identify_epochs, name="JTT identifies", **how)).logits
-    weights = error_weights(hard(logits.numpy()) != batch.y, upweight)
+    wrong = hard(logits.numpy()) != batch.y
+    if wrong.all() or not wrong.any():
+        batch.note(f"{'every' if wrong.any() else 'no'} image is an error: all count equally, as in fine-tuning")
+    weights = error_weights(wrong, upweight)
     return tune(model, batch, plain, epochs=epochs, weights=weights, name="JTT", **how)
 
 

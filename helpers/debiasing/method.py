@@ -45,6 +45,7 @@ def method(key: str, *, needs: set[str]) -> Callable[[Callable[..., nn.Module]],
 
     The function fits on `batch` and returns a new model; the one it was given stays as it is.
     Its options are keyword-only, with their defaults in the signature and nowhere else.
+    What a reader of the result should know about the fit goes to `batch.note`, not into a warning.
 
     Parameters
     ----------
@@ -80,6 +81,7 @@ class Batch:
     head : str, the layer whose output are the logits: `last`, or "" (the whole model) where something follows it
     seed : int, for whatever the method draws
     example : float tensor (m, 3, H, W), a few images, by which layers are found and short cuts checked
+    notes : list of str, what the method had to say, shared by all parts of this batch; see `note`
     """
 
     y: np.ndarray
@@ -96,6 +98,16 @@ class Batch:
     head: str = ""
     example: Tensor | None = field(repr=False, default=None)
     stream: Callable[[str], tuple[str, Iterator[Tensor]]] = field(repr=False, default=None)
+    notes: list[str] = field(repr=False, default_factory=list)
+
+    def note(self, sentence: str) -> None:
+        """Leave a sentence about the fit, such as a bound that could not be kept, for the `note` of the result.
+
+        `debias` gives every method a list of its own, also on other threads, which Python's warnings cannot do. It is kept if
+        the method fails later on. The same sentence, from several layers, is kept once.
+        """
+        if sentence not in self.notes:
+            self.notes.append(sentence)
 
     def loader(self, *, seed: int | None = None, batch_size: int | None = None) -> DataLoader:
         """Batches of (image, target, group) of these rows, in a new order at every pass; see `Rows.part`."""
@@ -105,7 +117,7 @@ class Batch:
 
     def of(self, model: nn.Module) -> Batch:
         """The same rows as another model sees them: its logits and features."""
-        whole = self.again(model)
+        whole = replace(self.again(model), notes=self.notes)
         return whole if self.rows is None else whole.take(self.rows)
 
     def features(self, layer: str = "penultimate") -> tuple[str, Tensor]:

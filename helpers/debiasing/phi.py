@@ -1,9 +1,11 @@
-"""The aim of Savani et al.: the best balanced accuracy that one threshold reaches while the bias is below epsilon."""
+"""The aim of Savani et al.: the best balanced accuracy that one threshold reaches while the bias is below epsilon.
+
+Or, without a bound, the best compromise of the two that one threshold reaches.
+"""
 
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +14,7 @@ from torch import Tensor
 from helpers.debiasing.common_threshold import by_group
 from helpers.debiasing.curves import candidates
 from helpers.debiasing.method import Batch
-from helpers.debiasing.objective import measured, statistics_of, useful
+from helpers.debiasing.objective import measured, statistics_of, useful, youden_and_gap
 from helpers.debiasing.thresholds import score
 
 MOST_THRESHOLDS = 200
@@ -25,7 +27,8 @@ class Found:
     Attributes
     ----------
     value : float; the balanced accuracy if the gap is below epsilon, else minus the gap, so that a candidate which keeps
-        the bound is above every one that does not, and among the latter the smaller gap is better
+        the bound is above every one that does not, and among the latter the smaller gap is better; without a bound,
+        (2 A - 1) (1 - D)^3
     threshold : float, on the scale of the score
     gap, accuracy : float
     """
@@ -38,16 +41,19 @@ class Found:
 
 @dataclass(frozen=True)
 class Phi:
-    """phi(scores) = max over thresholds of the balanced accuracy, where the gap is below epsilon (Eq. 1 and Algorithm 1)."""
+    """phi(scores) = max over thresholds of the balanced accuracy, where the gap is below epsilon (Eq. 1 and Algorithm 1).
+
+    With epsilon None, max over thresholds of (2 A - 1) (1 - D)^3, A the balanced accuracy and D the gap.
+    """
 
     batch: Batch
     metric: str
-    epsilon: float
+    epsilon: float | None
 
     def __post_init__(self):
         statistics_of(self.metric)
-        if not 0 < self.epsilon <= 1:
-            raise ValueError(f"epsilon: got {self.epsilon!r}; a number above 0 and at most 1 is accepted")
+        if self.epsilon is not None and not 0 < self.epsilon <= 1:
+            raise ValueError(f"epsilon: got {self.epsilon!r}; a number above 0 and at most 1, or None, is accepted")
 
     def __call__(self, logits: Tensor) -> Found:
         """The best threshold for logits (n, K); value -inf where every one leaves (nearly) all images in one class."""
@@ -60,18 +66,19 @@ class Phi:
         if len(rows) == 0:
             return Found(-math.inf)
         gap, accuracy = measured(cells[..., rows], self.metric)
-        value = np.where(gap < self.epsilon, accuracy, -gap)
+        if self.epsilon is None:
+            value = youden_and_gap(gap, accuracy)
+        else:
+            value = np.where(gap < self.epsilon, accuracy, -gap)
         best = int(np.argmax(value))
         return Found(float(value[best]), float(grid[rows[best]]), float(gap[best]), float(accuracy[best]))
 
     def report(self, found: Found) -> None:
-        """Warn where the bound was not kept; ValueError where there is no candidate at all."""
+        """Note where the bound was not kept; ValueError where there is no candidate at all."""
         if found.value == -math.inf:
             raise ValueError("logits: no candidate tells images apart, every one predicts a single class")
-        if found.value < 0:
-            warnings.warn(
-                f"epsilon: no candidate has a gap below {self.epsilon:g}; the one with the smallest, {found.gap:.3f}, is taken",
-                UserWarning,
-                stacklevel=4,
+        if self.epsilon is not None and found.value < 0:
+            self.batch.note(
+                f"epsilon: no candidate has a gap below {self.epsilon:g}; the one with the smallest, {found.gap:.3f}, is taken"
             )
 

@@ -52,7 +52,7 @@ class CorrectionResult:
     needs_group : bool, whether the model is called `model(images, group=codes)`
     degenerate : bool, whether it predicts one class only: perfectly "fair" and useless
     error : str or None, why the method failed
-    note : str, what a reader should know, such as a tie in the choice
+    note : str, what a reader should know: what the method says about its fit (`Batch.note`), a tie in the choice
     """
 
     method: str

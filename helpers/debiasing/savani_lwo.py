@@ -25,7 +25,7 @@ def savani_lwo(
     model: nn.Module,
     batch: Batch,
     *,
-    epsilon: float = 0.1,
+    epsilon: float | None = 0.1,
     bias_metric: str = "equalized_odds",
     n_layers: int = 1,
     evaluations: int = 600,
@@ -46,7 +46,7 @@ def savani_lwo(
 
     Parameters
     ----------
-    epsilon : float in (0, 1], bound of the gap
+    epsilon : float in (0, 1], bound of the gap; None takes the largest (2 A - 1) (1 - D)^3 instead, see `SAVANIRP`
     bias_metric : name of the gap: those of `helpers.audit`, or a statistic followed by "_gap"
     n_layers : int >= 1, layers from the last one backwards. More than the classifier costs `evaluations` runs of what
         follows the earliest of them
@@ -62,9 +62,9 @@ def savani_lwo(
     ------
     ValueError : more than two classes, a class missing from the batch, an option that is not as above.
 
-    Warns
+    Notes
     -----
-    UserWarning : no candidate has a gap below epsilon; the one with the smallest is taken.
+    Where no candidate has a gap below epsilon, the one with the smallest is taken, and the result's note says so.
 
     References
     ----------

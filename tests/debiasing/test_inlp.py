@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -58,6 +60,17 @@ def test_chance_counts_images_and_not_positions():
     predicted = np.where(rng.random(10000) < 0.6, z, 1 - z)  # of 20 images six in ten is chance, of 10,000 it is not
     assert at_chance(predicted, z, image)
     assert not at_chance(predicted, z, np.arange(10000))
+
+
+def test_where_nothing_is_found_nothing_changes_and_it_is_said(planted, batch_of):
+    problem = planted(n=600)
+    batch = batch_of(problem)
+    random = replace(batch, group=np.random.default_rng(1).permutation(batch.group), notes=[])
+    edited = inlp(problem.model, random, retrain=False)
+    assert random.notes == ["the first probe is at chance already: nothing is projected out"]
+    assert torch.equal(edited(problem.images), problem.model(problem.images))
+    inlp(problem.model, batch)
+    assert batch.notes == []
 
 
 @pytest.mark.parametrize("options, message", [({"iterations": 0}, "iterations: got 0"), ({"C": 0}, "C: got 0")])

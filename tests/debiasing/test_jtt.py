@@ -61,3 +61,14 @@ def test_the_errors_are_those_of_the_model_or_of_a_copy_trained_on(planted, batc
     wrong = predict(first, problem.loader()).y_pred != problem.y
     assert 0 < wrong.sum() < len(wrong)
     np.testing.assert_array_equal(calls[-1][0]["weights"] != 1, wrong)
+
+
+def test_without_an_error_all_images_count_equally_and_it_is_said(planted, batch_of):
+    problem = planted(n=300)
+    batch = batch_of(problem)
+    right = batch.logits.numpy().argmax(1)
+    for y, word in ((right, "no"), (1 - right, "every")):
+        own = replace(batch, y=y, notes=[])
+        jtt(problem.model, own, epochs=1)
+        assert own.notes == [f"{word} image is an error: all count equally, as in fine-tuning"]
+    assert batch.notes == []
