@@ -26,7 +26,8 @@ class Case:
     """What is judged: the maps, and the model, images and masks that they are judged by.
 
     `maps` float64 (N, H, W); `masks` bool (N, H, W) or None; `before` None or float64 (N, H, W), maps of the same images
-    for the model as it was before it was changed; `images` (N, C, H, W); `target` int64 (N,); `model(images)` the probabilities or logits that `activation` names, see `helpers.attribution.score.Score`.
+    for the model as it was before it was changed; `images` (N, C, H, W); `target` int64 (N,); `model(images)` the
+    probabilities or logits that `activation` names, see `helpers.attribution.score.Score`.
     """
 
     model: Any

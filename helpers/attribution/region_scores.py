@@ -49,7 +49,7 @@ def undefined(case: Case, *, before: bool = False, outside: bool = False, releva
         reasons |= {int(i): "the mask is the whole picture" for i in np.flatnonzero(pixels == size)}
     for maps, name in ((case.maps, "the map"), *(((case.before, "the map before"),) if before else ())):
         bad = np.flatnonzero(~np.isfinite(maps).all((1, 2)))
-        reasons |= {int(i): f"{name} is not finite" for i in bad}
+        reasons |= {int(i): f"{name} has values that are not finite" for i in bad}
     return reasons
 
 

@@ -56,14 +56,16 @@ def test_the_true_map_beats_chance_and_its_opposite(looks_at_square, square, ima
     maps = {"truth": square + 0.1 * noise, "chance": noise, "opposite": 0.1 * noise - square.float()}
     frame = evaluate(looks_at_square, images, maps, 1, masks=square.expand(3, 16, 16), steps=16)
     means = summary(frame).set_index(["metric", "method"])["mean"]
-    for metric, better in metrics().set_index("name").better.items():
+    known = metrics().set_index("name")
+    for metric, better in known.better[~known.needs_before].items():
         truth, chance, opposite = (means[metric, name] for name in maps)
         if metric == "pointing_game":
             assert truth == 1 and opposite == 0
         elif better == "lower":
             assert truth < chance < opposite
         else:
-            assert truth > chance > opposite or (metric == "relevance_mass" and opposite < chance)
+            signed = better == "higher" and metric != "relevance_mass"  # region scores take relevance for and against alike
+            assert truth > chance > opposite if signed else truth > chance
     found = attribute(looks_at_square, images, 1, "gradient_input")
     scores = evaluate(looks_at_square, images, found, 1, ["relevance_mass", "pointing_game"], square.expand(3, 16, 16))
     assert (scores.value == 1).all()
@@ -102,7 +104,7 @@ def test_only_the_order_and_the_sign_matter(cnn, images, square):
     first = evaluate(cnn, images, maps, 0, masks=masks, steps=5)
     assert first.equals(evaluate(cnn, images, maps * 8, 0, masks=masks, steps=5))
     cubed = evaluate(cnn, images, maps.double() ** 3, 0, masks=masks, steps=5)
-    same = first.metric != "relevance_mass"
+    same = ~first.metric.isin(["relevance_mass", "RRF", "HRF", "MRR"])  # the others go by ranks
     assert first[same].equals(cubed[same]) and not first[~same].equals(cubed[~same])
 
 
@@ -123,7 +125,7 @@ def test_what_is_undefined_is_nan_with_its_reason(images, square):
     maps["holes"][1, 0, 0] = np.nan
     masks = square.expand(3, 16, 16).clone()
     masks[2] = False
-    frame = evaluate(CONSTANT, images, maps, 0, masks=masks, steps=3)
+    frame = evaluate(CONSTANT, images, maps, 0, masks=masks, before=random_maps(images), steps=3)
     reasons = {(row["method"], row["metric"], row["image"]): row["reason"] for row in frame.attrs["undefined"]}
     gone = frame[frame.value.isna()]
     assert set(reasons) == set(zip(gone.method, gone.metric, gone.image, strict=True))
@@ -140,7 +142,9 @@ def test_what_is_undefined_is_nan_with_its_reason(images, square):
 def test_the_table_is_tidy_and_says_what_it_left_out(cnn, images):
     frame = evaluate(cnn, images, random_maps(images), steps=3)
     assert list(frame.columns) == ["image", "metric", "value"] and set(frame.metric) == {"deletion", "insertion"}
-    assert frame.attrs["left_out"].keys() == {"relevance_mass", "relevance_rank", "pointing_game"}
+    known = metrics().set_index("name")
+    assert frame.attrs["left_out"].keys() == set(known.index[known.needs_masks])
+    assert {"relevance_mass", "relevance_rank", "pointing_game", "RRF"} <= frame.attrs["left_out"].keys()
     several = evaluate(cnn, images, {"a": random_maps(images), "b": random_maps(images, 1)}, steps=3)
     assert list(several.columns) == ["method", "image", "metric", "value"] and len(several) == 12
     assert np.array_equal(several[several.method == "a"].value, frame.value)
