@@ -62,7 +62,8 @@ def evaluate(
     Raises
     ------
     ValueError : before any long work, for an unknown metric or option (with the nearest name), a metric that needs
-        masks without them, maps or masks of another shape, and for images, target and model as in `attribute`.
+        masks or maps before a change without them, maps or masks of another shape, and for images, target and model as in
+        `attribute`.
     """
     chosen, left_out = choose_metrics(metrics, masks, before)
     settings = check_metric_options(chosen, options)
@@ -80,7 +81,7 @@ def evaluate(
             name: check_maps(values, ready.images, f"attributions {name}".strip()) for name, values in named.items()
         }
         truth = None if masks is None else check_masks(masks, ready.images)
-        earlier = {name: None for name in maps} if before is None else maps_before(before, maps, ready.images)
+        earlier = dict.fromkeys(maps) if before is None else maps_before(before, maps, ready.images)
         work = [(name, metric) for name in maps for metric in chosen]
         for name, metric in tqdm(work, desc="evaluate", disable=not progress):
             case = Case(model, ready.images, ready.target, maps[name], truth, ready.batch_size, seed, earlier[name])
@@ -163,11 +164,12 @@ def maps_before(before: Any, names: Mapping[str, Any], images: Tensor) -> dict[s
 def choose_metrics(metrics: str | Sequence[str], masks: Any, before: Any = None) -> tuple[list[str], dict[str, str]]:
     """The metrics to compute, and those that "all" leaves out with the reason."""
     if isinstance(metrics, str) and metrics == "all":
-        left_out = {name: "needs masks" for name, entry in METRICS.items() if entry.needs_masks and masks is None}
-        left_out |= {
-            name: "needs the maps before a change"
+        needs = [("needs the maps before a change", "needs_before", before), ("needs masks", "needs_masks", masks)]
+        left_out = {
+            name: reason
+            for reason, needed, given in needs
             for name, entry in METRICS.items()
-            if entry.needs_before and before is None and name not in left_out
+            if getattr(entry, needed) and given is None
         }
         return [name for name in METRICS if name not in left_out], left_out
     names = [metrics] if isinstance(metrics, str) else list(metrics)

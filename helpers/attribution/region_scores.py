@@ -6,22 +6,25 @@ judge one map; ADR, DIF and RDDT compare it with the map of the same image `befo
 nothing changed. Whether a high score is good depends on the region: on the mouth it is, for a model that is to see smiles; on
 the glasses it is not.
 
-DET and RDDT are decisions for each image, as the paper defines them; DetoxAI 0.3.8 computes a t-test over the images instead.
-Their pixels are neighbours and not independent, so that a decision is a description of one map and no evidence about a model:
-take the share of images, whose interval `summary` gives.
+DET and RDDT are decisions for each image, as DetoxAI describes them (its 0.3.8 computes a t-test over the images instead). The
+pixels are neighbours and not independent, so that a decision is a description of one map and no evidence about a model: take the
+share of images, whose interval `summary` gives.
 
 References
 ----------
 Sztukiewicz, Stępka, Wiliński & Stefanowski, "Investigating the relationship between debiasing and artifact removal using
-saliency maps", 2025.
+saliency maps", 2025, arXiv 2503.00234 (RRF, ADR, DIF, RDDT). HRF, MRR and DET are DetoxAI's beyond the paper.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import stats
 
-from .localisation import without
+from .faithfulness import undefined
+from .localisation import empty, without
 from .metric import Case, Values, metric
 
 HIGH = 0.05  # of an intensity that is at most 0.5
@@ -37,20 +40,20 @@ def intensity(maps: np.ndarray) -> np.ndarray:
     return np.divide(size, 2 * top, out=np.zeros_like(size), where=top > 0)
 
 
-def undefined(case: Case, *, before: bool = False, outside: bool = False, relevance: bool = False) -> dict[int, str]:
-    """Images whose score is undefined, with the reason; a map without relevance only counts if `relevance` is asked for."""
-    reasons: dict[int, str] = {}
-    pixels = case.masks.sum((1, 2))
-    size = case.maps[0].size
-    if relevance:
-        reasons |= {int(i): "the map has no relevance" for i in np.flatnonzero(~case.maps.any((1, 2)))}
-    reasons |= {int(i): "the mask has no pixel" for i in np.flatnonzero(pixels == 0)}
-    if outside:
-        reasons |= {int(i): "the mask is the whole picture" for i in np.flatnonzero(pixels == size)}
-    for maps, name in ((case.maps, "the map"), *(((case.before, "the map before"),) if before else ())):
-        bad = np.flatnonzero(~np.isfinite(maps).all((1, 2)))
-        reasons |= {int(i): f"{name} has values that are not finite" for i in bad}
-    return reasons
+def no_relevance(case: Case) -> dict[int, str]:
+    """Images whose map is zero everywhere."""
+    return {int(i): "the map has no relevance" for i in np.flatnonzero(~case.maps.any((1, 2)))}
+
+
+def no_outside(case: Case) -> dict[int, str]:
+    """Images whose region leaves nothing to compare it with."""
+    return {int(i): "the mask is the whole picture" for i in np.flatnonzero(case.masks.all((1, 2)))}
+
+
+def not_comparable(case: Case) -> dict[int, str]:
+    """Images without a finite map now or before, or without a mask."""
+    earlier = {i: reason.replace("map", "map before") for i, reason in undefined(replace(case, maps=case.before)).items()}
+    return earlier | empty(case)
 
 
 def inside_mean(values: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -69,7 +72,7 @@ def region_relevance_fraction(case: Case) -> Values:
     """Σ_{p in region} p / Σ p. At chance it is the region's share of the picture."""
     p = intensity(case.maps)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return without((p * case.masks).sum((1, 2)) / p.sum((1, 2)), undefined(case, relevance=True))
+        return without((p * case.masks).sum((1, 2)) / p.sum((1, 2)), no_relevance(case) | empty(case))
 
 
 @metric(
@@ -80,7 +83,7 @@ def region_relevance_fraction(case: Case) -> Values:
 )
 def high_relevance_fraction(case: Case, *, high: float = HIGH) -> Values:
     """1 / |region| Σ_{p in region} 1[p > high]; the intensity is at most 0.5."""
-    return without(inside_mean(intensity(case.maps) > high, case.masks), undefined(case))
+    return without(inside_mean(intensity(case.maps) > high, case.masks), empty(case))
 
 
 @metric(
@@ -95,7 +98,8 @@ def mean_relevance_ratio(case: Case) -> Values:
     outside = inside_mean(p, ~case.masks)
     reasons = {int(i): "no relevance outside the region" for i in np.flatnonzero(outside == 0)}
     with np.errstate(invalid="ignore", divide="ignore"):
-        return without(inside_mean(p, case.masks) / outside, reasons | undefined(case, outside=True, relevance=True))
+        values = inside_mean(p, case.masks) / outside
+    return without(values, reasons | no_relevance(case) | no_outside(case) | empty(case))
 
 
 @metric(
@@ -107,7 +111,7 @@ def mean_relevance_ratio(case: Case) -> Values:
 )
 def distribution_equivalence(case: Case, *, level: float = LEVEL) -> Values:
     """One-sided Mann-Whitney test of the intensities inside against those outside, image by image."""
-    reasons = undefined(case, outside=True)
+    reasons = no_outside(case) | empty(case)
     p = intensity(np.where(np.isfinite(case.maps), case.maps, 0))
     values = np.zeros(len(p))
     for i in set(range(len(p))) - set(reasons):
@@ -125,7 +129,7 @@ def distribution_equivalence(case: Case, *, level: float = LEVEL) -> Values:
 )
 def average_difference(case: Case) -> Values:
     """Mean over the region of p_before - p_after."""
-    return without(inside_mean(intensity(case.before) - intensity(case.maps), case.masks), undefined(case, before=True))
+    return without(inside_mean(intensity(case.before) - intensity(case.maps), case.masks), not_comparable(case))
 
 
 @metric(
@@ -138,7 +142,7 @@ def average_difference(case: Case) -> Values:
 def decreased_intensity(case: Case, *, decrease: float = DECREASE) -> Values:
     """1 / |region| Σ_{p in region} 1[p_before - p_after > decrease]."""
     lost = intensity(case.before) - intensity(case.maps) > decrease
-    return without(inside_mean(lost, case.masks), undefined(case, before=True))
+    return without(inside_mean(lost, case.masks), not_comparable(case))
 
 
 @metric(
@@ -151,7 +155,7 @@ def decreased_intensity(case: Case, *, decrease: float = DECREASE) -> Values:
 )
 def difference_distribution(case: Case, *, level: float = LEVEL) -> Values:
     """One-sided Wilcoxon signed-rank test of p_before - p_after over the region's pixels, image by image."""
-    reasons = undefined(case, before=True)
+    reasons = not_comparable(case)
     after, before = (intensity(np.where(np.isfinite(maps), maps, 0)) for maps in (case.maps, case.before))
     values = np.zeros(len(after))
     for i in set(range(len(after))) - set(reasons):

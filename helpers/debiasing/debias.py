@@ -23,7 +23,7 @@ from helpers.debiasing.fold import AFFINE, make_foldable
 from helpers.debiasing.holdout import stratified
 from helpers.debiasing.method import METHODS, Batch, Method, collect
 from helpers.debiasing.replay import Probe, logits_of, make_probe, replays
-from helpers.debiasing.result import CorrectionResult, Results, metric_name
+from helpers.debiasing.result import CorrectionResult, Results, joined, metric_name
 from helpers.models import layers
 from helpers.models.data_in import check_logits, check_targets, classes_of, codes_of, loader_of, triple
 from helpers.models.prediction import hard, score
@@ -182,11 +182,6 @@ def run(
     except Exception as error:
         reason = str(error) or type(error).__name__
     return CorrectionResult(entry.key, seconds=time.perf_counter() - start, error=reason, note=joined(batch.notes))
-
-
-def joined(notes: Iterable[str]) -> str:
-    """Remarks as one, without the empty ones."""
-    return "; ".join(filter(None, notes))
 
 
 def applied(entry: Method, options: dict, model: nn.Module, batch: Batch) -> nn.Module:

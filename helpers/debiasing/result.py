@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -132,6 +132,11 @@ class Results(dict[str, CorrectionResult]):
         return readable(self).to_html(index=False) if self else "<p>no results</p>"
 
 
+def joined(remarks: Iterable[str]) -> str:
+    """Remarks as one, without the empty ones."""
+    return "; ".join(filter(None, remarks))
+
+
 def to_frame(results: Mapping[str, CorrectionResult] | CorrectionResult) -> pd.DataFrame:
     """One row a method: balanced accuracy and equalized-odds gap with their intervals, price and warnings.
 
@@ -175,7 +180,7 @@ def readable(results: Mapping[str, CorrectionResult]) -> pd.DataFrame:
         ]
     shown["seconds"] = frame["seconds"].map("{:.2f}".format)
     shown["remarks"] = [
-        "; ".join(filter(None, [error, "needs the group" * needs, "predicts one class" * one, results[key].note]))
+        joined([error, "needs the group" * needs, "predicts one class" * one, results[key].note])
         for key, error, needs, one in zip(
             results, frame["error"], frame["needs_group"], frame["degenerate"], strict=True
         )

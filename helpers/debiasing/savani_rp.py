@@ -44,7 +44,7 @@ def savani_rp(
     is below epsilon. A deviation of a tenth leaves scores that are nearly the original ones: in each of them hundreds of weights'
     deviations cancel out. All that is then left to keep the bound is a threshold near a constant prediction (0.53 of balanced
     accuracy at epsilon = 0.1 on the default problem, 0.79 before). So by default the classifier alone is perturbed, at a
-    millisecond a candidate, and so much (std = 30) that its directions are new ones; there is no bound to be forced; and
+    few milliseconds a candidate, and so much (std = 30) that its directions are new ones; there is no bound to be forced; and
     the mean of ten keeps what the best have in common: a single winner among thousands owes much to chance.
 
     Parameters
@@ -109,7 +109,7 @@ def savani_rp(
     best, _, weights = kept[0]
     kept = [each for each in kept if each[0].value > -math.inf]
     if len(kept) > 1:
-        scaled = [[p * (spread(batch.logits) / own) for p in trial] for _, own, trial in kept]
+        scaled = [[p * (spread(batch.logits) / width) for p in trial] for _, width, trial in kept]
         weights = [torch.stack(each).mean(0) for each in zip(*scaled, strict=True)]
     tail.put(weights)
     if len(kept) > 1:

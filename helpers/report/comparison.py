@@ -9,6 +9,7 @@ import numpy as np
 
 from helpers.bias import audit, compare
 from helpers.debiasing import CorrectionResult, Results
+from helpers.debiasing.result import joined
 from helpers.models import predict
 
 
@@ -49,7 +50,7 @@ def rejudge(
             if first is None:
                 first = found
             elif verdict := verdict_of(first, found, faces, confidence=confidence):
-                result = replace(result, note="; ".join(filter(None, [result.note, verdict])))
+                result = replace(result, note=joined([result.note, verdict]))
         judged[name] = result
     return judged
 
