@@ -103,3 +103,20 @@ def test_intensity_is_the_distance_to_the_neutral_point_of_a_scaled_heatmap():
     top = np.abs(maps).max((1, 2), keepdims=True)
     np.testing.assert_allclose(intensity(maps), np.abs((maps + top) / 2 / top - 0.5))
     assert (intensity(np.zeros((1, 2, 2))) == 0).all()
+
+
+def test_equal_to_detoxai():
+    """Its classes (0.3.8) gave these values for the same maps and rectangle, each map scaled to a heatmap from 0 to 1."""
+    rng = np.random.default_rng(0)
+    maps, before = rng.normal(size=(2, 6, 12, 12))
+    masks = np.zeros((6, 12, 12), bool)
+    masks[:, 2:7, 3:7] = True
+    theirs = {
+        "HRF": [0.85, 0.8, 0.6, 0.75, 0.9, 0.85],
+        "MRR": [1.087309, 0.974959, 0.928531, 1.094339, 1.149449, 1.108012],
+        "ADR": [-0.04958, -0.010911, 0.037686, 0.066527, -0.077099, -0.004284],
+        "DIF": [0.35, 0.4, 0.65, 0.55, 0.3, 0.6],
+    }
+    frame = scores(maps, masks, before, list(theirs))
+    for name, expected in theirs.items():
+        np.testing.assert_allclose(frame[frame.metric == name].value, expected, atol=1e-6)
