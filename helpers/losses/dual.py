@@ -29,7 +29,6 @@ Response = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 ITERATIONS = 200
 TOLERANCE = 1e-13  # of the largest residual that the constraint could have, sum |a|
-LEFT = 3e-12  # the same, foretold
 DAMPING = 1e-3, 1e-60  # at first, and the least
 REDUNDANT = 1e-13
 CLOSER = 0.25  # what a step past the top has to make of the squared residual
@@ -69,7 +68,7 @@ def solve(
     summed : adds a total up over processes, each of which has some of the rows; None if there is but one
     tolerance : the residual that is small enough, as a part of the largest that the constraint could have
     smooth : whether q has no kinks. A Newton step then leaves about the residual times the tilts that it adds, and where that is
-        `LEFT` or less, as a part of the same, nobody looks whether it does
+        small enough, nobody looks whether it does
     iterations : the most Newton steps to take
 
     Returns
@@ -81,7 +80,6 @@ def solve(
     sums = _host(summed(torch.stack([slope, slope.abs(), slope.square()]).sum(1)))  # (3, B, K)
     wanted = np.clip(_host(wanted), (sums[0] - sums[1]) / 2, (sums[0] + sums[1]) / 2)  # what q = 0 or 1 by sign can reach
     enough = tolerance * sums[1]
-    foretold = LEFT * sums[1] if smooth else None
     scale = np.where(sums[2] > 0, sums[2], 1.0)  # in units of the tilts: a small group takes steps as long as a large one
 
     # The constraints are few: what concerns them alone is worked out on the CPU, at one transfer a step. There NumPy spends
@@ -116,7 +114,7 @@ def solve(
         step, off = _step(curvature, damping * scale, residual), np.abs(residual)
         if steps == iterations or (off <= enough).all():
             break
-        if smooth and current and (off * np.abs(step).sum(1, keepdims=True) * largest <= foretold).all():
+        if smooth and current and (off * np.abs(step).sum(1, keepdims=True) * largest <= enough).all():
             break
         steps += 1
         there = multipliers + step

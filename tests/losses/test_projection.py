@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
@@ -103,6 +103,7 @@ def differentiated(loss, logit, *rest, **options):
     groups=st.integers(1, 5),
     name=st.sampled_from(sorted(STATISTICS)),
 )
+@example(seed=3277, rows=82, groups=1, name="positive rate")  # weights that nearly cancel enlarge what is left of the residual
 def test_the_projection_is_that_of_a_convex_solver(kind, columns, seed, rows, groups, name):
     logit, sens, label = problem(seed, rows, groups, columns)
     statistic = STATISTICS[name]
