@@ -10,7 +10,6 @@ from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -23,14 +22,13 @@ from helpers.debiasing.fold import AFFINE, make_foldable
 from helpers.debiasing.holdout import stratified
 from helpers.debiasing.method import METHODS, Batch, Method, collect
 from helpers.debiasing.replay import Probe, logits_of, make_probe, replays
-from helpers.debiasing.result import CorrectionResult, Results, joined, metric_name
+from helpers.debiasing.result import VANILLA, Answers, CorrectionResult, Results, joined, metric_name, one_value
 from helpers.models import layers
 from helpers.models.data_in import check_logits, check_targets, classes_of, codes_of, loader_of, triple
 from helpers.models.prediction import hard, score
 from helpers.models.running import call, untouched_random_state, usable_device
 from helpers.names import choose
 
-VANILLA = "Vanilla"
 RETURN_TYPES = ("all", "pareto-front", "best")
 HELD_OUT = 0.25
 PROBE = 16  # images on which layers are found and shortcuts are checked
@@ -213,10 +211,10 @@ class Judge:
         one_class = len(np.unique(hard(logits[self.held_rows]))) < 2
         if one_class:
             self.constant.add(result.method)
-        shown, degenerate = held, one_class
+        shown, degenerate, rows = held, one_class, self.held_rows
         if self.test is not self.batch:
-            logits = self.logits(result, changed, self.test)
-            shown = self.audit(self.test, logits, np.arange(len(self.test)))
+            logits, rows = self.logits(result, changed, self.test), np.arange(len(self.test))
+            shown = self.audit(self.test, logits, rows)
             degenerate = one_class or len(np.unique(hard(logits))) < 2
         return replace(
             result,
@@ -224,6 +222,7 @@ class Judge:
             validation=self.kept(metrics_of(held)),
             pareto_metrics=self.pareto_metrics,
             audit=shown,
+            answers=None if result.method == VANILLA else self.answers(self.test, logits, rows),
             edits=changed,
             needs_group=bool(getattr(model, "needs_group", False)),
             degenerate=degenerate,
@@ -237,11 +236,19 @@ class Judge:
 
     def audit(self, batch: Batch, logits: np.ndarray, rows: np.ndarray) -> Audit:
         """Audit of some rows of a batch."""
-        groups = self.groups if self.groups and batch.group.max() < len(self.groups) else None
         return audit(
             batch.y[rows], hard(logits[rows]), batch.group[rows], y_score=score(logits[rows]),
-            groups=groups, classes=self.classes, seed=self.seed,
+            groups=self.names(batch), classes=self.classes, seed=self.seed,
         )  # fmt: skip
+
+    def answers(self, batch: Batch, logits: np.ndarray, rows: np.ndarray) -> Answers:
+        """What the model as it was and another with these logits say of some rows of a batch."""
+        before = hard(batch.logits.numpy()[rows])
+        return Answers(batch.y[rows], before, hard(logits[rows]), batch.group[rows], self.classes, self.names(batch))
+
+    def names(self, batch: Batch) -> tuple[str, ...] | None:
+        """Names of the groups, if they reach to all that occur."""
+        return self.groups if self.groups and batch.group.max() < len(self.groups) else None
 
     def kept(self, values: dict[str, float]) -> dict[str, float]:
         """The metrics that were asked for, and those by which is chosen."""
@@ -256,15 +263,9 @@ def metrics_of(audited: Audit) -> dict[str, float]:
     With more than two classes these are the audit's own summaries: macro averages, and for named gaps the largest;
     what has a value for each class and no summary (the selection rate) is in the audit only.
     """
-    overall = {name: audited.value(name) for name in summarised(audited.overall)}
-    gaps = {name: audited.gap(name) for name in summarised(audited.gaps)}
+    overall = {name: audited.value(name) for name in one_value(audited.overall).index}
+    gaps = {name: audited.gap(name) for name in one_value(audited.gaps).index}
     return overall | {f"{name}_gap" if name in overall else name: value for name, value in gaps.items()}
-
-
-def summarised(table: pd.DataFrame) -> list[str]:
-    """Names of the statistics in an audit's table that have one value for all classes together."""
-    rows = table[table["class"].isin(["all", "macro"])] if "class" in table else table
-    return list(dict.fromkeys(rows["statistic"]))
 
 
 def selected(

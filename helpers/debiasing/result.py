@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
+import numpy as np
 import pandas as pd
 from torch import nn
 
-from helpers.bias import Audit
+from helpers.bias import Audit, Comparison, compare
 from helpers.names import choose
+
+VANILLA = "Vanilla"
 
 ALIASES = {"eo_gap": "equalized_odds", "eoo_gap": "equal_opportunity", "dp_gap": "demographic_parity"}  # DetoxAI's
 FRAME = (
@@ -25,12 +29,45 @@ FRAME = (
     "degenerate",
     "error",
 )
+CHANGES = tuple(f"{name}_change{end}" for name in ("balanced_accuracy", "equalized_odds") for end in ("", "_low", "_high"))
 
 
 def metric_name(name: str, accepted, argument: str = "name") -> str:
     """The accepted name that `name` means, in any case, with spaces or hyphens, or as DetoxAI writes it."""
     plain = str(name).strip().casefold().replace(" ", "_").replace("-", "_")
     return choose(ALIASES.get(plain, plain), accepted, argument)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What the model as it was and a corrected one predict for the same images.
+
+    Attributes
+    ----------
+    y : int64 (N,), targets
+    before, after : int64 (N,), predicted classes of the model as it was and of the corrected one
+    group : int64 (N,)
+    classes : names of the classes.  groups : names of the groups, None if nobody knows them
+    confidence : of the intervals
+    of : what the model as it was is called
+    """
+
+    y: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    group: np.ndarray
+    classes: tuple[str, ...]
+    groups: tuple[str, ...] | None = None
+    confidence: float = 0.95
+    of: str = VANILLA
+
+    def compare(self, method: str) -> Comparison:
+        """The two, by `helpers.bias.compare`, the second under the name `method`."""
+        names = (self.of, method if method != self.of else f"{method}, corrected")
+        return compare(
+            self.y, self.before, self.after, self.group, groups=self.groups, classes=self.classes,
+            confidence=self.confidence, names=names,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +84,8 @@ class CorrectionResult:
     pareto_metrics : tuple of str, the metrics by which methods are compared
     validation : dict name -> float, the same metrics on the held-out part of `dataloader`, by which is chosen
     audit : Audit of the same data as `metrics`, with intervals; None if the method failed
+    answers : Answers of the model as it was and of this one to the same data; None for the model as it was, or if the
+        method failed
     edits : pairs (layer name, module): what was put after which layer, or which layer has new weights
     seconds : float, time of the method alone; the pass over the data that all methods share is not in it
     needs_group : bool, whether the model is called `model(images, group=codes)`
@@ -61,6 +100,7 @@ class CorrectionResult:
     pareto_metrics: tuple[str, ...] = ()
     validation: dict[str, float] = field(default_factory=dict, repr=False)
     audit: Audit | None = field(default=None, repr=False)
+    answers: Answers | None = field(default=None, repr=False)
     edits: tuple[tuple[str, nn.Module], ...] = field(default=(), repr=False)
     seconds: float = 0.0
     needs_group: bool = False
@@ -94,6 +134,30 @@ class CorrectionResult:
         if self.error is not None:
             raise RuntimeError(f"{self.method} has no metrics: {self.error}")
         return self.metrics[metric_name(name, self.metrics)]
+
+    @cached_property
+    def comparison(self) -> Comparison | None:
+        """Every statistic and gap beside the model as it was, on the same data as `metrics`; None as for `answers`.
+
+        `.by_group` has for each group the change with its paired interval and the verdict "levels up", "levels down" or
+        "within noise", `.gaps` whether a gap closes and who pays, `.overall` the change over all images.
+        """
+        return None if self.answers is None else self.answers.compare(self.method)
+
+    def get_change(self, name: str) -> tuple[float, float, float]:
+        """(change, low, high) of a metric against the model as it was, over the same images, by its name as in `get_metric`.
+
+        Raises
+        ------
+        ValueError : no such metric (the nearest is named), or one of scores, which are not compared.
+        RuntimeError : the method failed, or this is the model as it was.
+        """
+        if self.comparison is None:
+            raise RuntimeError(f"{self.method} has no changes: {self.error or 'nothing was changed'}")
+        overall, gaps = one_value(self.comparison.overall), one_value(self.comparison.gaps)
+        gaps.index = [f"{gap}_gap" if gap in overall.index else gap for gap in gaps.index]
+        table = pd.concat([overall, gaps])
+        return tuple(map(float, table.loc[metric_name(name, table.index), ["change", "low", "high"]]))
 
     def get_all_metrics(self) -> dict[str, dict[str, float]]:
         """`{"pareto": {…}, "all": {…}}`: the metrics that methods are compared by, and all of them.
@@ -147,11 +211,13 @@ def to_frame(results: Mapping[str, CorrectionResult] | CorrectionResult) -> pd.D
     Returns
     -------
     DataFrame with the columns method, balanced_accuracy, balanced_accuracy_low, balanced_accuracy_high,
-    equalized_odds, equalized_odds_low, equalized_odds_high, seconds, needs_group, degenerate, error.
-    Numbers of a failed method are NaN; `error` is "" for the others.
+    equalized_odds, equalized_odds_low, equalized_odds_high, seconds, needs_group, degenerate, error, and the changes
+    against the model as it was, paired over the images: balanced_accuracy_change, balanced_accuracy_change_low,
+    balanced_accuracy_change_high, equalized_odds_change, equalized_odds_change_low, equalized_odds_change_high.
+    Numbers of a failed method are NaN, and so are changes of the model as it was; `error` is "" for the others.
     """
     results = [results] if isinstance(results, CorrectionResult) else list(results.values())
-    return pd.DataFrame([row(result) for result in results], columns=list(FRAME))
+    return pd.DataFrame([row(result) for result in results], columns=[*FRAME, *CHANGES])
 
 
 def row(result: CorrectionResult) -> dict[str, object]:
@@ -166,7 +232,17 @@ def row(result: CorrectionResult) -> dict[str, object]:
         ("equalized_odds", audit.gap("equalized_odds"), audit.gap_interval("equalized_odds")),
     ):
         cells |= {name: value, f"{name}_low": low, f"{name}_high": high}
+        if result.answers is not None:
+            cells |= zip((f"{name}_change{end}" for end in ("", "_low", "_high")), result.get_change(name), strict=True)
     return cells
+
+
+def one_value(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table of statistics that stand for all classes together, by statistic."""
+    if "class" in table:
+        rows = [table[table["class"] == label] for label in ("all", "macro")]
+        table = pd.concat(rows).drop_duplicates("statistic").sort_index()
+    return table.set_index("statistic")
 
 
 def readable(results: Mapping[str, CorrectionResult]) -> pd.DataFrame:
@@ -178,6 +254,12 @@ def readable(results: Mapping[str, CorrectionResult]) -> pd.DataFrame:
             f"{value:.3f} [{low:.3f}, {high:.3f}]" if value == value else "–"
             for value, low, high in frame[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False)
         ]
+        change = f"{name}_change"
+        if frame[change].notna().any():
+            shown[change.replace("_", " ")] = [
+                f"{value:+.3f} [{low:+.3f}, {high:+.3f}]" if value == value else "–"
+                for value, low, high in frame[[change, f"{change}_low", f"{change}_high"]].itertuples(index=False)
+            ]
     shown["seconds"] = frame["seconds"].map("{:.2f}".format)
     shown["remarks"] = [
         joined([error, "needs the group" * needs, "predicts one class" * one, results[key].note])

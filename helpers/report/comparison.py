@@ -9,7 +9,7 @@ import numpy as np
 
 from helpers.bias import audit, compare
 from helpers.debiasing import CorrectionResult, Results
-from helpers.debiasing.result import joined
+from helpers.debiasing.result import Answers, joined
 from helpers.models import predict
 
 
@@ -27,8 +27,8 @@ def rejudge(
 
     Returns
     -------
-    Results by name, whose `audit` is that of `faces` and whose `note` says, from the second on, whom the change of the
-    gap helps and whom it costs; what failed before stays as it was. `to_frame` makes a table of them.
+    Results by name, whose `audit` and `comparison` are those of `faces`; the `note` says, from the second on, whom the
+    change of the gap helps and whom it costs. What failed before stays as it was. `to_frame` makes a table of them.
 
     Raises
     ------
@@ -46,7 +46,11 @@ def rejudge(
         if result.model is not None:
             found = predict(result.model, faces, device=device)
             seen = audit_of(found, faces, confidence=confidence, n_boot=n_boot, seed=seed)
-            result = replace(result, audit=seen, degenerate=len(np.unique(found.y_pred)) == 1)
+            pair = first and Answers(
+                found.y_true, first.y_pred, found.y_pred, found.group, faces.classes, faces.groups, confidence,
+                of=next(iter(judged)),
+            )  # fmt: skip
+            result = replace(result, audit=seen, answers=pair, degenerate=len(np.unique(found.y_pred)) == 1)
             if first is None:
                 first = found
             elif verdict := verdict_of(first, found, faces, confidence=confidence):
