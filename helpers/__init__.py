@@ -1,6 +1,6 @@
 """Candor: is a face classifier biased, where does it look, can the picture be trusted, what makes it fairer?
 
-The seven verbs below are the whole public entrance; each is loaded when it is first used, so that
+The eight verbs below are the whole public entrance; each is loaded when it is first used, so that
 `import helpers` takes milliseconds and neither PyTorch nor TensorFlow is imported before it is needed.
 
 >>> import helpers
@@ -20,17 +20,19 @@ if TYPE_CHECKING:
     from helpers.bias import audit
     from helpers.data import load_faces
     from helpers.debiasing import debias
+    from helpers.examination import examine
     from helpers.models import train
     from helpers.report import report
 
 __version__ = "0.1.0"
-__all__ = ["attribute", "audit", "debias", "evaluate", "load_faces", "report", "train"]
+__all__ = ["attribute", "audit", "debias", "evaluate", "examine", "load_faces", "report", "train"]
 
 _MODULE_OF = {
     "attribute": "helpers.attribution",
     "audit": "helpers.bias",
     "debias": "helpers.debiasing",
     "evaluate": "helpers.attribution",
+    "examine": "helpers.examination",
     "load_faces": "helpers.data",
     "train": "helpers.models",
 }

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from helpers.bias import uncertainty
 from helpers.bias.columns import read_numbers
 from helpers.bias.inputs import read_groups, read_people
+from helpers.bias.people import mean_of_people, rate_of_people
 from helpers.bias.scores import probabilities
 from helpers.bias.settings import share, whole
 from helpers.names import choose
@@ -554,25 +553,7 @@ def _fits(n: int, **columns: Any) -> None:
 
 def _summary(name: str, column: np.ndarray, cluster: np.ndarray, confidence: float) -> tuple[float, float, float]:
     """Mean of a column over pairs with its interval, clusters taken as independent."""
-    n = len(column)
-    cluster = np.unique(cluster, return_inverse=True)[1]
-    people = int(cluster.max()) + 1
-    mean = float(column.mean())
-    residual = np.bincount(cluster, column - mean)
-    variance = people / max(people - 1, 1) * (residual**2).sum() / n**2
-    t = float(stats.t.isf((1 - confidence) / 2, max(people - 1, 1)))
-    if name == CHANGE:
-        reach = t * np.sqrt(variance) if people > 1 else np.inf
-        return mean, max(mean - reach, -1.0), min(mean + reach, 1.0)
-    z = uncertainty.critical(confidence)
-    size = float(n)
-    if people < n:
-        binomial = mean * (1 - mean) / n
-        # Where all or none flip, people may be of one mind: each is then worth one image.
-        effect = max(variance / binomial, 1.0) if binomial > 0 else n / people
-        size = max(n / effect * (z / t) ** 2, 1.0)
-    low, high = uncertainty.wilson(np.array([mean * size]), np.array([size]), z)
-    return mean, float(low[0]), float(high[0])
+    return (mean_of_people if name == CHANGE else rate_of_people)(column, cluster, confidence)
 
 
 def _notes(codes: np.ndarray, levels: tuple[str, ...], cluster: np.ndarray, skipped: pd.DataFrame, attribute: str):

@@ -108,3 +108,15 @@ def balanced(dataset: FaceDataset, seed: int = 0) -> np.ndarray:
         generator.choice(np.flatnonzero(cell == i), sizes.min(), replace=False) for i in range(len(sizes))
     ]
     return np.sort(np.concatenate(picks)).astype(np.int64)
+
+
+def spread(faces, n: int, seed: int = 0) -> list[int]:
+    """Row numbers of `n` faces: one of each group and class, then a second of each, and so on.
+
+    Which ones is drawn by `seed`, since neighbours in a table are often the same person.
+    """
+    cell = faces.group.astype(np.int64) * len(faces.classes) + faces.targets
+    order = np.random.default_rng(seed).permutation(len(cell))
+    rank = np.empty(len(cell), np.int64)
+    rank[order] = pd.Series(cell[order]).groupby(cell[order]).cumcount().to_numpy()
+    return np.lexsort((cell, rank))[:n].tolist()

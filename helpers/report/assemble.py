@@ -15,6 +15,7 @@ from torch import nn
 import helpers
 from helpers import attribution
 from helpers.bias.gaps import NAMED
+from helpers.data.sampling import spread
 from helpers.debiasing.result import readable
 from helpers.files import check
 from helpers.models import predict
@@ -332,18 +333,6 @@ def located(model: nn.Module, faces, rows: list[int], images, maps: dict, seed: 
         "shortcut.",
         Table.of(shown, f"Mean share of positive relevance by where it lies, over {len(rows)} faces"),
     ]
-
-
-def spread(faces, n: int, seed: int = 0) -> list[int]:
-    """Row numbers of `n` faces: one of each group and class, then a second of each, and so on.
-
-    Which ones is drawn by `seed`, since neighbours in a table are often the same person.
-    """
-    cell = faces.group.astype(np.int64) * len(faces.classes) + faces.targets
-    order = np.random.default_rng(seed).permutation(len(cell))
-    rank = np.empty(len(cell), np.int64)
-    rank[order] = pd.Series(cell[order]).groupby(cell[order]).cumcount().to_numpy()
-    return np.lexsort((cell, rank))[:n].tolist()
 
 
 def mitigation(results, faces) -> Section:
