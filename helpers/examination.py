@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from helpers.attribution import attribute as explain
-from helpers.attribution import evaluate, summary
-from helpers.attribution.evaluate import interval
+from helpers.attribution import evaluate
+from helpers.attribution.evaluate import bootstrapped, interval
 from helpers.attribution.explain import check_options
 from helpers.attribution.method import find_method
 from helpers.bias import audit, counterfactual
@@ -42,6 +42,8 @@ from helpers.names import choose
 PARTS = ("probe", "flips", "regions")
 OF_ONE_MAP = ("RRF", "HRF", "MRR", "DET")
 OF_A_CHANGE = ("ADR", "DIF", "RDDT")  # of maps before and after
+OF_DECISIONS = ("DET", "RDDT")  # 1 or 0 for each image
+N_BOOT = 1000
 ALL = "all"  # the rows for all groups together
 FLIPS = ("method", "group", "flip_rate", "low", "high", "change", "change_low", "change_high", "n")
 PROBED = (
@@ -493,19 +495,32 @@ def region_table(
         before = frame[frame["method"] == VANILLA].set_index(["image", "metric"])["value"].rename("before")
         frame = frame.join(before, on=["image", "metric"]).assign(region=region, group=names[frame["image"]])
         tables += [frame.assign(group=ALL), frame]
-    frame = pd.concat(tables, ignore_index=True)
-    keys = ["method", "region", "group", "metric"]
-    means = summary(frame.drop(columns="before"), confidence, seed)
-    changed = []
-    for key, part in frame.groupby(keys, sort=False):
-        moved = (part["value"] - part["before"]).dropna().to_numpy()
-        change = (np.nan,) * 3
-        if key[0] != VANILLA and len(moved):
-            change = moved.mean(), *interval(moved, confidence, seed, 1000)
-        changed.append((*key, part["before"].mean() if part["before"].notna().any() else np.nan, *change))
-    changed = pd.DataFrame(changed, columns=[*keys, "before", "change", "change_low", "change_high"])
-    table = means.merge(changed, on=keys).rename(columns={"metric": "score", "mean": "value"})
+    frame = pd.concat(tables, ignore_index=True).rename(columns={"metric": "score"})
+    keys = ["method", "region", "group", "score"]
+    rows = [(*key, *region_row(key, part, confidence, seed)) for key, part in frame.groupby(keys, sort=False)]
+    table = pd.DataFrame(rows, columns=list(REGIONS))
     order = {name: place for place, name in enumerate((ALL, *faces.groups))}
     table = table.sort_values("group", key=lambda column: column.map(order), kind="stable")
     table = table.sort_values("method", key=lambda column: column.map(list(maps).index), kind="stable")
-    return table[list(REGIONS)].reset_index(drop=True)
+    return table.reset_index(drop=True)
+
+
+def region_row(key: tuple[str, ...], part: pd.DataFrame, confidence: float, seed: int) -> tuple:
+    """Mean of one score with its interval, and its paired change from the model as it was."""
+    method, *_, name = key
+    known = part.dropna(subset="value")
+    value = known["value"].to_numpy()
+    # A yes or no for each image is a rate; a mean of anything else is bootstrapped, also where it is 0 for every image.
+    limits = interval if name in OF_DECISIONS else bootstrapped
+    mean = value.mean() if len(value) else np.nan
+    numbers = (mean, *limits(value, confidence, seed, N_BOOT), len(value), len(part) - len(value))
+    both = known.dropna(subset="before")
+    before = both["before"].to_numpy()
+    if method == VANILLA or not len(both):
+        return (*numbers, before.mean() if len(both) else np.nan, *(np.nan,) * 3)
+    after = both["value"].to_numpy()
+    if name in OF_DECISIONS:
+        change = change_of_rates(before > 0, after > 0, np.arange(len(both)), confidence)
+    else:
+        change = (after - before).mean(), *bootstrapped(after - before, confidence, seed, N_BOOT)
+    return (*numbers, before.mean(), *change)

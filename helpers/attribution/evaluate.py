@@ -148,6 +148,13 @@ def interval(values: np.ndarray, confidence: float, seed: int, n_boot: int) -> t
         centre = (mean + z**2 / (2 * n)) / (1 + z**2 / n)
         half = z / (1 + z**2 / n) * np.sqrt(mean * (1 - mean) / n + z**2 / (4 * n**2))
         return max(0.0, centre - half), min(1.0, centre + half)
+    return bootstrapped(values, confidence, seed, n_boot)
+
+
+def bootstrapped(values: np.ndarray, confidence: float, seed: int, n_boot: int) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of `values` (n,); NaN for fewer than two."""
+    if len(values) < 2:
+        return np.nan, np.nan
     draws = np.random.default_rng(seed).integers(len(values), size=(n_boot, len(values)))
     low, high = np.quantile(values[draws].mean(1), [(1 - confidence) / 2, (1 + confidence) / 2])
     return low, high
