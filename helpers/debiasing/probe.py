@@ -60,7 +60,7 @@ def probe(
     *,
     identity=None,
     folds: int = 5,
-    C: float = 1.0,
+    C: float = 0.1,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> LinearProbe:

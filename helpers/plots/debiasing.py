@@ -100,7 +100,7 @@ def label_points(ax: Axes, rows: pd.DataFrame) -> None:
             box = note.get_window_extent()
             if not any(box.overlaps(other) for other in written):
                 break
-        written.append(note.get_window_extent())
+        written.append(note.get_window_extent().padded(4))
 
 
 def before_after(frame: pd.DataFrame) -> Figure:

@@ -73,7 +73,9 @@ def probe(table: pd.DataFrame, *, confidence: float = 0.95, ax: Axes | None = No
     ValueError : an empty table.
     """
     _filled(table, "probe")
-    ax = _methods(table, "accuracy", ax, [f"{row.method}  ({row.layer})" for row in table.itertuples()])
+    places = list(dict.fromkeys(table["layer"]))
+    names = list(table["method"]) if len(places) == 1 else [f"{row.method}  ({row.layer})" for row in table.itertuples()]
+    ax = _methods(table, "accuracy", ax, names)
     place = np.arange(len(table))[::-1]
     others = (table["method"] != VANILLA).to_numpy()
     if others.any():
@@ -86,7 +88,7 @@ def probe(table: pd.DataFrame, *, confidence: float = 0.95, ax: Axes | None = No
         f"group recognised from the features (mean share over groups;\nbars: {confidence:.0%} interval, "
         f"n = {table['n'].iloc[0]} images the probe was not fitted on)"
     )
-    ax.set_title("What the features still tell about the group")
+    ax.set_title("What the features still tell about the group" + (f"  ({places[0]})" if len(places) == 1 else ""))
     below(ax)
     return alt(ax, f"Share of images whose group a linear probe recognises, chance {chance:.2f}: {_told(table, 'accuracy')}.")
 
@@ -117,10 +119,10 @@ def groups(table: pd.DataFrame, statistic: str = "balanced_accuracy", *, confide
             if some.any():
                 points(ax, mine[some].assign(value=mine["change"]), place[some], colour, marker)
         ax.axvline(0, color="0.3", linewidth=1)
-        ax.set_title(f"{group}\n(as it was: {mine['first'].iloc[0]:.2f}, n = {mine['n'].iloc[0]})", fontsize="medium")
+        ax.set_title(f"{group}  (as it was: {mine['first'].iloc[0]:.2f})", fontsize="medium")
     for verdict, (colour, marker) in LOOKS.items():
         panels[0].errorbar([], [], [], fmt=marker, color=colour, label=verdict)
-    _below_panels(figure, panels)
+    _legend(figure, panels)
     name = statistic.replace("_", " ")
     figure.supxlabel(f"change of {name} from {VANILLA} (share; bars: {confidence:.0%} interval, paired)", fontsize="medium")
     figure.suptitle(f"Whom does it help? Change of {name}", x=0.01, ha="left", fontsize="large")
@@ -160,12 +162,12 @@ def regions(table: pd.DataFrame, score: str = "RRF", *, region: str | None = Non
             ax.axvline(before.iloc[0], color=PALETTE[1], linestyle=":", label="as it was")
         if score in NEUTRAL:
             ax.axvline(NEUTRAL[score], color="0.3", linewidth=1)
-        ax.set_title(f"{group}\n(n = {mine['n'].max()})", fontsize="medium")
-    _below_panels(figure, panels)
+        ax.set_title(f"{group}  (n = {mine['n'].max()})", fontsize="medium")
+    _legend(figure, panels)
     figure.supxlabel(f"{score}: {SCORES[score]} (bars: {confidence:.0%} interval over images)", fontsize="medium")
-    figure.suptitle(f"Relevance on the {region.replace('_', ' ')}: {score}", x=0.01, ha="left", fontsize="large")
+    figure.suptitle(f"Relevance on the pixels of {region.replace('_', ' ')}", x=0.01, ha="left", fontsize="large")
     told = "; ".join(f"{row.group}, {row.method}: {row.value:.3f} ({row.low:.3f} to {row.high:.3f})" for row in rows.itertuples())
-    return alt(figure, f"{score} on the {region}, {SCORES[score]}, by group and method: {told}.")
+    return alt(figure, f"{score} on the pixels of {region}, {SCORES[score]}, by group and method: {told}.")
 
 
 def _methods(rows: pd.DataFrame, value: str, ax: Axes | None, names: list[str] | None = None) -> Axes:
@@ -183,17 +185,17 @@ def _methods(rows: pd.DataFrame, value: str, ax: Axes | None, names: list[str] |
 
 def _panels(groups: list[str], methods: list[str]) -> tuple[Figure, list[Axes]]:
     """A panel a group, with the methods as its rows, the first on top."""
-    size = (2.2 + 2.7 * len(groups), 2.3 + 0.4 * len(methods))
+    size = (max(9.0, 2.2 + 2.7 * len(groups)), 1.9 + 0.4 * len(methods))
     figure, axes = plt.subplots(1, len(groups), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained")
     axes[0, 0].set_yticks(np.arange(len(methods))[::-1], methods)
     axes[0, 0].set_ylim(-0.6, len(methods) - 0.4)
     return figure, list(axes[0])
 
 
-def _below_panels(figure: Figure, panels: list[Axes]) -> None:
+def _legend(figure: Figure, panels: list[Axes]) -> None:
     handles, labels = panels[0].get_legend_handles_labels()
     if labels:
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=True, fontsize="small")
+        figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=True, fontsize="small")
 
 
 def _filled(table: pd.DataFrame, name: str) -> None:
