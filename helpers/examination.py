@@ -36,7 +36,7 @@ from helpers.debiasing.result import VANILLA, Answers, CorrectionResult, Results
 from helpers.debiasing.select import pareto_front
 from helpers.models import layers
 from helpers.models.data_in import classes_of
-from helpers.models.prediction import hard, score
+from helpers.models.prediction import hard, predict, score
 from helpers.names import choose
 
 PARTS = ("probe", "flips", "regions")
@@ -190,7 +190,9 @@ def examine(
             continue
         seen = watch(result.model, layer)
         judged[name] = watch.judge(result, seen.logits, confidence)
-        if "probe" in wanted:
+        if "probe" in wanted and seen.features is None:
+            notes.append(f"probe: {name} is left out; it has no layer {seen.layer!r}")
+        elif "probe" in wanted:
             probed[name] = watch.probe(seen, folds, confidence)
     flips = regional = None
     maps, rows = {}, np.empty(0, np.int64)
@@ -256,7 +258,7 @@ class Seen:
     """What one pass over the faces showed of a model: its logits, and features at a layer, before any change and now."""
 
     layer: str
-    features: np.ndarray
+    features: np.ndarray | None  # None where the model has no such layer
     before: np.ndarray
     logits: np.ndarray
 
@@ -293,10 +295,15 @@ class Watch:
                     if name == place and any(edit is own for _, own in layers.edits(model)):
                         features = edit(features.to(layers.device_of(model))).cpu()
             return Seen(place, features.numpy(), before, logits.numpy())
-        seen = layers.features(model, self.faces, inside(model, place))
-        if not np.array_equal(seen.y, self.batch.y):
+        try:
+            seen = layers.features(model, self.faces, inside(model, place))
+            y, features = seen.y, seen.features
+        except AttributeError:  # a method may wrap the model, or give another one
+            seen = predict(model, self.faces)
+            y, features = seen.y_true, None
+        if not np.array_equal(y, self.batch.y):
             raise ValueError("faces: a second pass gave other rows; give a data set, or a loader that does not shuffle")
-        return Seen(place, seen.features, before, seen.logits)
+        return Seen(place, features, before, seen.logits)
 
     def named(self, layer: str) -> str:
         """A layer's name in the unedited model."""

@@ -47,6 +47,8 @@ class LinearProbe:
 
     def change(self, before: LinearProbe) -> tuple[float, float, float]:
         """(change, low, high) of the accuracy against another layer's or model's probe on the same images, paired."""
+        if not np.array_equal(before.group, self.group):
+            raise ValueError("before: a probe of other images; a paired change needs the same ones")
         parts = [
             change_of_rates(before.right[rows], self.right[rows], self.people[rows], self.confidence)
             for rows in _rows(self.group)

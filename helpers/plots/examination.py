@@ -125,7 +125,7 @@ def groups(table: pd.DataFrame, statistic: str = "balanced_accuracy", *, confide
     _legend(figure, panels)
     name = statistic.replace("_", " ")
     figure.supxlabel(f"change of {name} from {VANILLA} (share; bars: {confidence:.0%} interval, paired)", fontsize="medium")
-    figure.suptitle(f"Whom does it help? Change of {name}", x=0.01, ha="left", fontsize="large")
+    figure.suptitle(f"Change of {name}", x=0.01, ha="left", fontsize="large")
     told = "; ".join(
         f"{row.method}, {row.group}: {row.change:+.2f} ({row.low:+.2f} to {row.high:+.2f}), {row.verdict or 'undefined'}"
         for row in rows.itertuples()
