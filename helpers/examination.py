@@ -295,12 +295,13 @@ class Watch:
                     if name == place and any(edit is own for _, own in layers.edits(model)):
                         features = edit(features.to(layers.device_of(model))).cpu()
             return Seen(place, features.numpy(), before, logits.numpy())
-        try:
-            seen = layers.features(model, self.faces, inside(model, place))
-            y, features = seen.y, seen.features
-        except AttributeError:  # a method may wrap the model, or give another one
+        name = inside(model, place)
+        if name is None:
             seen = predict(model, self.faces)
             y, features = seen.y_true, None
+        else:
+            seen = layers.features(model, self.faces, name)
+            y, features = seen.y, seen.features
         if not np.array_equal(y, self.batch.y):
             raise ValueError("faces: a second pass gave other rows; give a data set, or a loader that does not shuffle")
         return Seen(place, features, before, seen.logits)
@@ -342,14 +343,19 @@ class Watch:
         return seen.layer, before if same else probe(seen.features, self.batch.group, **options), before
 
 
-def inside(model: nn.Module, name: str) -> str:
-    """Where the output of a layer, with the edits that follow it, is found in an edited model; `name` as without edits."""
+def inside(model: nn.Module, name: str) -> str | None:
+    """Where the output of a layer, with the edits that follow it, is found in an edited model; `name` as without edits.
+
+    None where the model has no such layer, because a method wraps it in another way, or gives another one.
+    """
     path, part = [], model
     for step in name.split("."):
         while isinstance(part, layers.Edited):
             part = part.layer
             path.append("layer")
-        part = part.get_submodule(step)
+        part = dict(part.named_children()).get(step)
+        if part is None:
+            return None
         path.append(step)
     return ".".join(path)
 

@@ -1,4 +1,4 @@
-"""The public entrance: seven verbs, loaded when they are used."""
+"""The public entrance: eight verbs, loaded when they are used."""
 
 import subprocess
 import sys

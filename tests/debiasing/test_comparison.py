@@ -5,10 +5,12 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
+import helpers
 from helpers.bias import compare
-from helpers.debiasing import debias, to_frame
+from helpers.debiasing import METHODS, debias, to_frame
 from helpers.debiasing.result import CHANGES, FRAME
 from helpers.models import predict
+from tests.debiasing.conftest import QUICK
 
 
 @pytest.mark.parametrize("groups, classes", [(2, 2), (3, 2), (3, 3)])
@@ -60,3 +62,19 @@ def test_the_model_as_it_was_and_a_failure_have_no_comparison(planted):
     done = debias(planted().model, planted().loader(), "DFR")["DFR"]
     with pytest.raises(ValueError, match="Did you mean 'balanced_accuracy'"):
         done.get_change("balanced_acuracy")
+
+
+@pytest.mark.parametrize("groups, classes, methods", [(2, 2, "all"), (3, 3, ["LEACE", "DFR", "FINETUNE", "GT"])])
+def test_what_every_method_gives_can_be_examined(planted, groups, classes, methods):
+    problem, fresh = planted(groups=groups, classes=classes), planted(groups=groups, classes=classes, seed=5)
+    results = debias(problem.model, problem.loader(), methods, methods_config=QUICK, test_dataloader=fresh.loader())
+    found = helpers.examine(results, fresh.loader(), progress=False)
+    working = [key for key, result in results.items() if result.error is None]
+    assert len(working) == (len(METHODS) + 1 if classes == 2 else 4)
+    probed = found.probe.set_index("method")
+    assert list(probed.index) == working and (probed["layer"] == "3").all() and (probed["chance"] == 1 / groups).all()
+    assert probed.loc["Vanilla", "low"] > 1 / groups + 0.2 and abs(probed.loc["LEACE", "accuracy"] - 1 / groups) < 0.12
+    for key in working:
+        gaps = [each[key].get_metric("equalized_odds") for each in (found.results, results)]
+        assert gaps[0] == pytest.approx(gaps[1], abs=1e-6)
+    assert set(found.groups["method"]) == set(working) - {"Vanilla"}
