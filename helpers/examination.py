@@ -30,13 +30,14 @@ from helpers.data.sampling import spread
 from helpers.debiasing.changes import changes
 from helpers.debiasing.debias import PROBE, first_batch, group_names, metrics_of
 from helpers.debiasing.method import Batch, collect
-from helpers.debiasing.probe import LinearProbe, probe
+from helpers.debiasing.probe import LinearProbe, pooled, probe
 from helpers.debiasing.replay import Probe, make_probe, replay, replays
 from helpers.debiasing.result import VANILLA, Answers, CorrectionResult, Results, to_frame
 from helpers.debiasing.select import pareto_front
 from helpers.models import layers
-from helpers.models.data_in import classes_of
+from helpers.models.data_in import batches, classes_of
 from helpers.models.prediction import hard, predict, score
+from helpers.models.running import call
 from helpers.names import choose
 
 PARTS = ("probe", "flips", "regions")
@@ -179,6 +180,9 @@ def examine(
     check_options(find_method(attribution, "auto"), dict(options))
     attribute = attribute_of(faces, attribute)
     regions = read_masks(faces, masks, attribute)
+    maps, rows = {}, np.empty(0, np.int64)
+    if "regions" in wanted and regions is not None:
+        rows, known = explained_rows(faces, regions, explained, seed)
 
     notes = [f"{name} gave no model: {result.error}" for name, result in results.items() if result.model is None]
     able = {name: result for name, result in results.items() if result.model is not None}
@@ -193,9 +197,11 @@ def examine(
         if "probe" in wanted and seen.features is None:
             notes.append(f"probe: {name} is left out; it has no layer {seen.layer!r}")
         elif "probe" in wanted:
-            probed[name] = watch.probe(seen, folds, confidence)
+            try:
+                probed[name] = watch.probe(seen, folds, confidence)
+            except ValueError as error:  # groups too small for a probe leave everything else to be examined
+                notes.append(f"probe: {name} is left out; {error}")
     flips = regional = None
-    maps, rows = {}, np.empty(0, np.int64)
     models = {name: result.model for name, result in able.items()}
     if "flips" in wanted:
         if not hasattr(faces, "counterfactual"):
@@ -206,7 +212,6 @@ def examine(
         if regions is None:
             notes.append("regions: no masks are known of these images; give `masks`")
         else:
-            rows, known = explained_rows(faces, regions, explained, seed)
             maps, failed = all_maps(models, faces, rows, attribution, seed, progress, options)
             notes += failed
             regional = region_table(models[VANILLA], faces, rows, known, maps, confidence, seed)
@@ -238,7 +243,8 @@ def read_results(results: Mapping[str, CorrectionResult | nn.Module]) -> Results
             raise ValueError(f"results[{name!r}]: {type(result).__name__} given; a result of `debias` or a module expected")
         read[str(name)] = result
     if VANILLA not in list(read) or read[VANILLA].model is None:
-        raise ValueError(f"results: {VANILLA!r}, the model as it was, is needed; given {', '.join(read) or 'none'}")
+        given = ", ".join(read) or "none"
+        raise ValueError(f"results: {VANILLA!r}, the model as it was, is needed beside {given}; {{'Vanilla': model, **results}}")
     return read
 
 
@@ -255,7 +261,7 @@ def attribute_of(faces: Any, attribute: str | None) -> str:
 
 @dataclass(frozen=True)
 class Seen:
-    """What one pass over the faces showed of a model: its logits, and features at a layer, before any change and now."""
+    """What one pass over the faces showed of a model: its logits, and features (N, d) at a layer, now and before any change."""
 
     layer: str
     features: np.ndarray | None  # None where the model has no such layer
@@ -278,33 +284,59 @@ class Watch:
         self.classes = classes_of(faces) or tuple(map(str, range(self.batch.classes)))
         table = getattr(faces, "table", None)
         self.identity = table["identity"].to_numpy() if table is not None and "identity" in table else None
+        self._before: dict[str, np.ndarray] = {}
         self._of_vanilla: dict[str, LinearProbe] = {}
 
     def __call__(self, model: nn.Module, layer: str | None) -> Seen:
         """Logits of a model, and its features at `layer` or at the place of its edit."""
         changed = changes(self.vanilla, model)
         place = self.place(model, changed) if layer is None else self.named(layer)
-        before = self.batch.features(inside(self.vanilla, place))[1].numpy()
+        before = self.before(place)
         if not changed:
             return Seen(place, before, before, self.batch.logits.numpy())
         if place == self.batch.layer and replays(model, changed, self.batch, self.check):
-            features = torch.from_numpy(before)
+            features, device = self.batch.features(place)[1], layers.device_of(model)
             logits = replay(model, changed, self.batch, features.flatten(1), torch.from_numpy(self.batch.group))
+            own = [edit for _, edit in layers.edits(model)]
             with torch.inference_mode():
                 for name, edit in changed:
-                    if name == place and any(edit is own for _, own in layers.edits(model)):
-                        features = edit(features.to(layers.device_of(model))).cpu()
-            return Seen(place, features.numpy(), before, logits.numpy())
+                    if name == place and any(edit is each for each in own):
+                        features = edit(features.to(device)).cpu()
+            return Seen(place, pooled(features.numpy()), before, logits.numpy())
         name = inside(model, place)
         if name is None:
-            seen = predict(model, self.faces)
-            y, features = seen.y_true, None
-        else:
-            seen = layers.features(model, self.faces, name)
-            y, features = seen.y, seen.features
+            found = predict(model, self.faces)
+            self.same_rows(found.y_true)
+            return Seen(place, None, before, found.logits)
+        features, logits = self.run(model, name)
+        return Seen(place, features, before, logits)
+
+    def before(self, place: str) -> np.ndarray:
+        """What the model as it was puts out at a layer, (N, d)."""
+        if place not in self._before:
+            if place == self.batch.layer:
+                self._before[place] = pooled(self.batch.features(place)[1].numpy())
+            else:
+                self._before[place] = self.run(self.vanilla, inside(self.vanilla, place))[0]
+        return self._before[place]
+
+    def run(self, model: nn.Module, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """One pass over the faces: features (N, d) at the layer `name`, and logits (N, K)."""
+        parts = []
+        with batches(model, self.faces) as (running, loop):
+            for images, target, group in tqdm(loop, "features", unit="batch", leave=False):
+                with layers.capture(running, name) as seen, torch.inference_mode():
+                    logits = call(running, images, group)
+                # Averaged batch by batch: all maps of an early layer would not fit into memory.
+                parts.append([pooled(seen[name].float().cpu().numpy()), logits.float().cpu().numpy(), target.cpu().numpy()])
+        features, logits, y = (np.concatenate(column) for column in zip(*parts, strict=True))
+        self.same_rows(y)
+        return features, logits
+
+    def same_rows(self, y: np.ndarray) -> None:
+        """ValueError if a pass gave other targets than the first."""
         if not np.array_equal(y, self.batch.y):
             raise ValueError("faces: a second pass gave other rows; give a data set, or a loader that does not shuffle")
-        return Seen(place, features, before, seen.logits)
 
     def named(self, layer: str) -> str:
         """A layer's name in the unedited model."""

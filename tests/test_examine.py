@@ -220,6 +220,13 @@ def test_photographs_are_examined_without_flips_and_with_masks_that_are_given(re
     assert_frame_equal(given.regions, drawn.regions)
 
 
+def test_groups_too_small_for_a_probe_leave_the_rest_to_be_examined(results, faces):
+    rows = np.r_[np.flatnonzero(faces.group == 0), np.flatnonzero(faces.group == 1)[:1]]
+    found = helpers.examine(results, faces.subset(rows), parts=["probe", "flips"], **QUICK)
+    assert found.probe.empty and not found.flips.empty
+    assert sum("one has a single person" in note for note in found.notes) == 4
+
+
 def test_a_loader_gives_decisions_and_probe(results, faces, examined):
     found = helpers.examine(results, faces.loader(32), **QUICK)
     assert len(found.notes) == 2 and found.flips.empty
@@ -263,7 +270,7 @@ def test_the_same_seed_gives_the_same_tables_and_no_trace(results, faces):
     "given, message",
     [
         ({"results": [1]}, "results: a dict of name to result or module expected, list given"),
-        ({"results": {}}, "results: 'Vanilla', the model as it was, is needed; given none"),
+        ({"results": {}}, "results: 'Vanilla', the model as it was, is needed beside none"),
         ({"results": {"Vanilla": 3}}, r"results\['Vanilla'\]: int given"),
         ({"parts": "flip"}, "parts: unknown name 'flip'. Did you mean 'flips'"),
         ({"attribute": "glases"}, "attribute: unknown name 'glases'. Did you mean 'glasses'"),
