@@ -250,6 +250,7 @@ def test_the_five_verbs_in_a_row_on_a_table_of_ones_own(photos, tmp_path, capsys
     code, out, err = run(capsys, "debias", "--model", "models/m", "--method", "LEACE", "--out", "edited")
     assert code == 0, err
     assert out.startswith("| method | balanced accuracy | equalized odds |") and "| LEACE |" in out
+    assert "| balanced accuracy change | equalized odds change |" in out
     assert pd.read_csv("edited/table.csv")["method"].tolist() == ["Vanilla", "LEACE"]
     assert models.edits(models.load("edited/LEACE"))
 

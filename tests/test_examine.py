@@ -22,7 +22,7 @@ from helpers.debiasing import debias
 from helpers.examination import OF_A_CHANGE, OF_ONE_MAP, Watch, inside
 from helpers.models import append_after, features, predict
 from helpers.models.affine import Affine
-from helpers.plots import alt_text, examination
+from helpers.plots import alt_text, debiasing, examination
 
 SIDE = 12
 PATCH = {"smiling": (slice(8, 10), slice(3, 9)), "glasses": (slice(2, 4), slice(3, 9))}
@@ -303,7 +303,8 @@ def test_bad_layers_and_several_attributes_are_named(results, faces):
 def test_figures_say_what_they_show(examined):
     drawn = [
         examination.flips(examined.flips), examination.flips(examined.flips, group="glasses"), examination.probe(examined.probe),
-        examination.groups(examined.groups), *(examination.regions(examined.regions, score) for score in examination.SCORES),
+        examination.groups(examined.groups), debiasing.pareto(examined.front),
+        *(examination.regions(examined.regions, score) for score in examination.SCORES),
     ]  # fmt: skip
     for each in drawn:
         assert all(name in alt_text(each) for name in ("LEACE", "DFR", "GT"))

@@ -101,7 +101,8 @@ def debias(
 
     Returns
     -------
-    Results (a dict key -> CorrectionResult that prints as a table), or one CorrectionResult for "best".
+    Results (a dict key -> CorrectionResult that prints as a table), or one CorrectionResult for "best". Each result's
+    `comparison` puts it beside the model as it was; `helpers.examine` asks how it got there.
 
     Raises
     ------

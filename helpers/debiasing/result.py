@@ -249,17 +249,11 @@ def readable(results: Mapping[str, CorrectionResult]) -> pd.DataFrame:
     """`to_frame` rounded and with intervals written out, for people."""
     frame = to_frame(results)
     shown = frame[["method"]].copy()
-    for name in ("balanced_accuracy", "equalized_odds"):
-        shown[name.replace("_", " ")] = [
-            f"{value:.3f} [{low:.3f}, {high:.3f}]" if value == value else "–"
-            for value, low, high in frame[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False)
-        ]
-        change = f"{name}_change"
-        if frame[change].notna().any():
-            shown[change.replace("_", " ")] = [
-                f"{value:+.3f} [{low:+.3f}, {high:+.3f}]" if value == value else "–"
-                for value, low, high in frame[[change, f"{change}_low", f"{change}_high"]].itertuples(index=False)
-            ]
+    for form, ends in (("{:.3f} [{:.3f}, {:.3f}]", ""), ("{:+.3f} [{:+.3f}, {:+.3f}]", "_change")):
+        for name in (f"balanced_accuracy{ends}", f"equalized_odds{ends}"):
+            cells = frame[[name, f"{name}_low", f"{name}_high"]].astype(float)
+            if not ends or cells[name].notna().any():  # the model as it was, alone, has no change to show
+                shown[name.replace("_", " ")] = [form.format(*cell) if cell[0] == cell[0] else "–" for cell in cells.to_numpy()]
     shown["seconds"] = frame["seconds"].map("{:.2f}".format)
     shown["remarks"] = [
         joined([error, "needs the group" * needs, "predicts one class" * one, results[key].note])

@@ -24,7 +24,7 @@ SCORES = {
     "HRF": "share of the region's pixels with high relevance",
     "MRR": "mean relevance in the region / outside (1: equal)",
     "DET": "share of images with more relevance inside than outside",
-    "ADR": "mean relevance in the region, before minus after",
+    "ADR": "mean relevance in the region, before minus after (below 0: more)",
     "DIF": "share of the region's pixels that lost relevance",
     "RDDT": "share of images whose region lost relevance",
 }

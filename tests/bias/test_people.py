@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from helpers.bias import compare
 from helpers.bias.people import change_of_rates, mean_of_people, rate_of_people
@@ -34,3 +35,18 @@ def test_no_change_reaches_to_both_sides():
     change, low, high = change_of_rates(column, column, np.arange(50), 0.95)
     assert change == 0 and low <= 0 <= high
     assert change_of_rates(np.zeros(40, bool), np.ones(40, bool), np.arange(40), 0.95)[0] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("each", [1, 4])
+@pytest.mark.parametrize("rates", [(0.4, 0.25), (0.3, 0.05), (0.2, 0.2)])
+def test_intervals_of_a_change_cover_it(each, rates):
+    rng = np.random.default_rng(2)
+    people, covered = np.repeat(np.arange(60), each), 0
+    for _ in range(500):
+        # What a person's images share, and what the two models share: thresholds of correlated normal variables.
+        shared, own = rng.normal(size=60)[people], rng.normal(size=60 * each)
+        noise = [0.6 * shared + 0.5 * own + np.sqrt(0.39) * rng.normal(size=60 * each) for _ in range(2)]
+        before, after = (z < norm.ppf(rate) for z, rate in zip(noise, rates, strict=True))
+        _, low, high = change_of_rates(before, after, people, 0.95)
+        covered += low <= rates[1] - rates[0] <= high
+    assert covered / 500 > 0.92
