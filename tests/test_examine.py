@@ -19,7 +19,8 @@ from helpers import attribution
 from helpers.bias import compare, counterfactual
 from helpers.data import FaceDataset
 from helpers.debiasing import debias
-from helpers.examination import OF_A_CHANGE, OF_ONE_MAP, Watch, inside
+from helpers.debiasing.watch import Watch, inside
+from helpers.examination import OF_A_CHANGE, OF_ONE_MAP
 from helpers.models import append_after, features, predict
 from helpers.models.affine import Affine
 from helpers.plots import alt_text, debiasing, examination
@@ -176,6 +177,20 @@ def test_replayed_features_and_logits_are_those_of_the_model(results, faces, bia
     np.testing.assert_allclose(seen.features, 0.5 * seen.before, atol=1e-6)
     assert watch(earlier, "penultimate").layer == "1"
     np.testing.assert_allclose(watch(earlier, "1").features, features(earlier, faces, "1").features, atol=1e-6)
+
+
+def test_a_model_that_was_edited_before_is_examined_again(results, faces):
+    start = results["LEACE"].model
+    again = debias(start, patches(seed=2), ["LEACE", "DFR", "GT"])
+    watch = Watch(again["Vanilla"].model, faces, 0)
+    for result in again.values():
+        seen = watch(result.model, None)
+        run = features(result.model, faces, inside(result.model, "1"))
+        assert seen.layer == "1"
+        np.testing.assert_allclose(seen.features, run.features, atol=1e-5)
+        np.testing.assert_allclose(seen.logits, run.logits, atol=1e-5)
+        np.testing.assert_allclose(seen.before, features(start, faces, inside(start, "1")).features, atol=1e-5)
+    assert len(helpers.examine(again, faces, **QUICK).probe) == 4
 
 
 def test_region_scores_are_those_of_evaluate(results, examined, faces):
