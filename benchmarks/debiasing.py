@@ -67,7 +67,6 @@ def export(name: str) -> None:
         codes = {f"{split}_target": faces.targets, f"{split}_group": faces.group}
         arrays |= {f"{split}_images": np.asarray(faces.images)} | codes
     np.savez(folder / "problem.npz", **arrays)
-    save(folder, "ours", VANILLA, predict(problem.model, problem.test).y_pred)
 
 
 def save(folder: Path, side: str, method: str, predicted, **found) -> None:
@@ -91,6 +90,8 @@ def ours(name: str, methods) -> None:
     """Our methods on one problem, each a call of its own as DetoxAI's are; runs that are there are not made again."""
     folder, problem = ROOT / name, problem_of(name)
     data = {"dataloader": problem.validation, "test_dataloader": problem.test}
+    if not (folder / f"ours-{VANILLA}.json").exists():
+        save(folder, "ours", VANILLA, predict(problem.model, problem.test).y_pred)
     if not (folder / f"ours-{TOGETHER}.json").exists():
         passes = []
         for _ in range(3):
