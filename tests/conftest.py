@@ -3,10 +3,6 @@
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
-SHARED = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1  # several processes run the tests
-if SHARED:  # what they start, such as the notebooks, has one thread too
-    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-        os.environ.setdefault(name, "1")
 
 import matplotlib
 
@@ -24,9 +20,16 @@ settings.register_profile("candor", deadline=None, suppress_health_check=[Health
 settings.load_profile("candor")
 
 
+def pytest_configure(config):
+    """Where several processes share the tests, each has one thread, and so has what it starts, such as the notebooks."""
+    if len(config.getoption("tx", None) or []) > 1:
+        for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+            os.environ.setdefault(name, "1")  # inherited by the processes, which have not begun yet
+
+
 def pytest_collection_modifyitems(items):
-    """The file that takes longest begins first where processes share the files: begun last, it would end alone."""
-    if SHARED:
+    """The course takes longest: where processes share the files, it begins first, so that it does not end alone."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: item.path.name != "test_course.py")
 
 
