@@ -7,11 +7,14 @@
 #
 # PYTHON=python3.12   the interpreter for .venv         PROFILE=full   the long version of the course
 # ARGS="…"            handed on to the command, for example: make test ARGS="tests/bias -x"
+#
+# Where there are two cores, two processes share the tests; with ARGS, pytest does what they say, in one process.
 
 PYTHON  ?=
 PROFILE ?= quick
 ARGS    ?=
 PY      := .venv/bin/python
+SHARED  := -n logical --maxprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help tutorial test lab install clean
 
@@ -22,7 +25,7 @@ tutorial: install
 	@$(PY) notebooks/run.py --profile $(PROFILE) $(ARGS)
 
 test: install
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest $(or $(ARGS),$(SHARED))
 
 lab: install
 	@$(PY) -m jupyterlab --notebook-dir=notebooks $(ARGS)

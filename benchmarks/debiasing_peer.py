@@ -1,7 +1,7 @@
 """DetoxAI 0.3.8 on the problems of `debiasing.py`, in an environment of its own; it imports nothing of Candor.
 
     python3.11 -m venv build/detoxai && build/detoxai/bin/pip install detoxai==0.3.8
-    build/detoxai/bin/python benchmarks/debiasing_peer.py build/debiasing/illustrated-0.97-0 [more folders]
+    build/detoxai/bin/python benchmarks/debiasing_peer.py build/debiasing/illustrated-0.97-0 [more folders] [methods]
 
 For each problem (images, codes and the trained weights, see `debiasing.export`) and each method with DetoxAI's defaults,
 called as its README does: predictions for the test images, seconds and processor seconds of the whole call. The normalisation,
@@ -23,7 +23,7 @@ import torch
 import torchvision
 from torch.utils.data import DataLoader
 
-METHODS = ("PCLARC", "LEACE", "NT", "FINETUNE", "SAVANIRP", "RRCLARC", "ACLARC", "SAVANIAFT", "ZHANGM", "SAVANILWO")
+METHODS = ("PCLARC", "LEACE", "NT", "SAVANIRP", "FINETUNE", "SAVANIAFT", "ACLARC", "ZHANGM", "RRCLARC", "SAVANILWO")
 MEAN, STD = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
 
@@ -69,7 +69,8 @@ def run(folder: Path, key: str) -> None:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        for key in METHODS:
+    wanted = [key for key in sys.argv[1:] if key in METHODS] or METHODS
+    for name in (name for name in sys.argv[1:] if name not in METHODS):
+        for key in wanted:
             if not (Path(name) / f"detoxai-{key}.json").exists():
                 run(Path(name), key)

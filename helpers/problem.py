@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from filelock import FileLock
 from torch import nn
 
 import helpers
@@ -90,10 +91,11 @@ def load_problem(
     content = [resume.fingerprint(train.images, train.targets), train.classes, epochs, batch, seed]
     key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     path = cache_dir("models") / f"{dataset}-{key}.safetensors"
-    if path.is_file():
-        return Problem(train, validation, test, checkpoint.load(path))
-    model = helpers.train(train, epochs=epochs, batch_size=batch, seed=seed, progress=progress,
-                          checkpoint=path.with_suffix(".part"))
-    checkpoint.save(model, path)
-    path.with_suffix(".part").unlink(missing_ok=True)
-    return Problem(train, validation, test, model)
+    if not path.is_file():
+        with FileLock(path.with_suffix(".lock")):  # of two notebooks side by side one trains, and the other takes its model
+            if not path.is_file():
+                part = path.with_suffix(".part")
+                model = helpers.train(train, epochs=epochs, batch_size=batch, seed=seed, progress=progress, checkpoint=part)
+                checkpoint.save(model, path)
+                part.unlink(missing_ok=True)
+    return Problem(train, validation, test, checkpoint.load(path))

@@ -1,4 +1,4 @@
-"""What all tests share: figures without a window, and one thread a process."""
+"""What all tests share: figures without a window, one thread a process, and the order in which processes take them."""
 
 import os
 
@@ -18,6 +18,19 @@ torch.set_num_threads(1)  # the models of the tests are tiny: more threads wait 
 # A loaded machine is slow, not wrong: what a property says must not depend on how fast its examples are drawn.
 settings.register_profile("candor", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("candor")
+
+
+def pytest_configure(config):
+    """Where several processes share the tests, each has one thread, and so has what it starts, such as the notebooks."""
+    if len(config.getoption("tx", None) or []) > 1:
+        for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+            os.environ.setdefault(name, "1")  # inherited by the processes, which have not begun yet
+
+
+def pytest_collection_modifyitems(items):
+    """The course takes longest: where processes share the files, it begins first, so that it does not end alone."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.path.name != "test_course.py")
 
 
 @pytest.fixture(autouse=True)

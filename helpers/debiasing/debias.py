@@ -31,6 +31,7 @@ from helpers.names import choose
 
 RETURN_TYPES = ("all", "pareto-front", "best")
 HELD_OUT = 0.25
+LEAST_SECONDS = 1.0  # of a method that is solved in closed form, its audit included
 PROBE = 16  # images on which layers are found and shortcuts are checked
 OF_SCORES = ("mean_score", "roc_auc")  # what an audit adds where it has scores
 OPTION_ALIASES = {  # DetoxAI's names
@@ -99,6 +100,9 @@ def debias(
     include_vanila_in_results : DetoxAI's spelling of `include_vanilla`
     num_of_classes : DetoxAI's; checked against the model's output
 
+    The bar tells, before the first method runs, about how long they will take: from what each costs in passes over the data
+    (`METHODS[key].passes`) and the time of the first pass.
+
     Returns
     -------
     Results (a dict key -> CorrectionResult that prints as a table), or one CorrectionResult for "best". Each result's
@@ -150,11 +154,34 @@ def debias(
         raise ValueError(f"pareto_metrics: {lacking[0]!r} has no one value for {batch.classes} classes; of {accepted}")
     results = Results({VANILLA: vanilla} if include_vanilla else {})
     fit_on = batch.take(fit_rows)
-    bar = tqdm(chosen, "debias", unit="method", leave=False)
-    for key in bar:
-        bar.set_description(key)
-        results[key] = run(METHODS[key], options[key], work, fit_on, judge, limits[key])
+    expected = {key: expected_seconds(METHODS[key], options[key], batch, fit_on, test) for key in chosen}
+    told = f"{{desc}} {{percentage:3.0f}} % |{{bar}}| {{elapsed}} of {about(sum(expected.values()))}"
+    with tqdm(total=sum(expected.values()), desc="debias", bar_format=told, leave=False) as bar:
+        for key in chosen:
+            bar.set_description(key)
+            results[key] = run(METHODS[key], options[key], work, fit_on, judge, limits[key])
+            bar.update(expected[key])
     return selected(results, return_type, pareto_metrics, judge.constant)
+
+
+def expected_seconds(entry: Method, options: dict, batch: Batch, fit_on: Batch, test: Batch) -> float:
+    """How long a method will take, from what it costs in passes and the time that the first pass over the data took.
+
+    One that runs the network gives a model that has to be run on all data once more to be judged.
+    """
+    try:
+        passes = float(entry.passes(fit_on, **options))
+    except (TypeError, ValueError):  # an option that the method itself will refuse, by name
+        passes = 0.0
+    judged = batch.seconds + (test.seconds if test is not batch else 0.0) if passes else 0.0
+    return LEAST_SECONDS + passes * batch.seconds * len(fit_on) / len(batch) + judged
+
+
+def about(seconds: float) -> str:
+    """A time as one says it: "about 40 s", "about 6 min", "about 2.5 h"."""
+    if seconds < 90:
+        return f"about {max(10, round(seconds, -1)):.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
 def run(

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from helpers.debiasing.method import Batch, method
-from helpers.debiasing.tuning import cell_weights, tune
+from helpers.debiasing.tuning import cell_weights, passes, tune
 from helpers.losses import named
 from helpers.models.running import device_of
 from helpers.models.training import Task
 
 
-@method("FAIRRET", needs=set())
+@method("FAIRRET", needs=set(), passes=passes)
 def fairret(
     model: nn.Module,
     batch: Batch,

@@ -6,14 +6,14 @@ from torch import nn
 
 from helpers.debiasing.fairret import with_fairness
 from helpers.debiasing.method import Batch, method
-from helpers.debiasing.tuning import cell_weights, tune
+from helpers.debiasing.tuning import cell_weights, passes, tune
 from helpers.losses import ConstraintLoss, DemographicParityLoss, EqualizedOddsLoss
 from helpers.names import choose
 
 CONSTRAINTS = {"equalized_odds": EqualizedOddsLoss, "demographic_parity": DemographicParityLoss}
 
 
-@method("FAIRTORCH", needs=set())
+@method("FAIRTORCH", needs=set(), passes=passes)
 def fairtorch(
     model: nn.Module,
     batch: Batch,

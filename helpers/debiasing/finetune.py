@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from helpers.debiasing.method import Batch, method
-from helpers.debiasing.tuning import cell_weights, plain, tune
+from helpers.debiasing.tuning import cell_weights, passes, plain, tune
 
 
-@method("FINETUNE", needs=set())
+@method("FINETUNE", needs=set(), passes=passes)
 def finetune(
     model: nn.Module,
     batch: Batch,

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from helpers.debiasing.method import Batch, method
-from helpers.debiasing.tuning import cell_weights, losses_of, tune
+from helpers.debiasing.tuning import cell_weights, losses_of, passes, tune
 from helpers.models.running import device_of
 
 
-@method("GDRO", needs=set())
+@method("GDRO", needs=set(), passes=passes)
 def gdro(
     model: nn.Module,
     batch: Batch,

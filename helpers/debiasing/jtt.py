@@ -8,11 +8,11 @@ import numpy as np
 from torch import nn
 
 from helpers.debiasing.method import Batch, method
-from helpers.debiasing.tuning import plain, tune
+from helpers.debiasing.tuning import STEP, plain, tune
 from helpers.models.prediction import hard
 
 
-@method("JTT", needs={"logits"})
+@method("JTT", needs={"logits"}, passes=lambda batch, epochs, identify_epochs, **_: STEP * (epochs + identify_epochs))
 def jtt(
     model: nn.Module,
     batch: Batch,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -24,12 +25,14 @@ CHUNK = 1 << 24  # values of a captured layer that are looked at in one go: 64 M
 
 @dataclass(frozen=True)
 class Method:
-    """One entry of `METHODS`: the key, the function, what it needs and its defaults as its signature states them."""
+    """One entry of `METHODS`: the key, the function, what it needs, its defaults as its signature states them, and what it
+    costs."""
 
     key: str
     function: Callable[..., nn.Module]
     needs: frozenset[str]
     defaults: dict[str, object]
+    passes: Callable[..., float]
 
     @property
     def summary(self) -> str:
@@ -40,7 +43,14 @@ class Method:
 METHODS: dict[str, Method] = {}
 
 
-def method(key: str, *, needs: set[str]) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
+def closed_form(batch: Batch, **options) -> float:
+    """The cost of a method that never runs the network: none."""
+    return 0.0
+
+
+def method(
+    key: str, *, needs: set[str], passes: Callable[..., float] = closed_form
+) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
     """Register `function(model, batch, *, option=default, …) -> nn.Module` under `key`.
 
     The function fits on `batch` and returns a new model; the one it was given stays as it is.
@@ -51,6 +61,8 @@ def method(key: str, *, needs: set[str]) -> Callable[[Callable[..., nn.Module]],
     ----------
     key : str, the name users write, upper case by custom
     needs : subset of {"features", "logits", "binary"}; "binary" refuses targets of more than two classes
+    passes : function (batch, **options) -> float, what the method costs in forward passes over the batch, by which `debias`
+        tells the time before a long run; without it the method is taken to cost next to nothing
 
     Raises
     ------
@@ -63,7 +75,7 @@ def method(key: str, *, needs: set[str]) -> Callable[[Callable[..., nn.Module]],
 
     def register(function):
         options = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-        METHODS[key] = Method(key, function, frozenset(needs), {option.name: option.default for option in options})
+        METHODS[key] = Method(key, function, frozenset(needs), {option.name: option.default for option in options}, passes)
         return function
 
     return register
@@ -82,6 +94,7 @@ class Batch:
     seed : int, for whatever the method draws
     example : float tensor (m, 3, H, W), a few images, by which layers are found and short cuts checked
     notes : list of str, what the method had to say, shared by all parts of this batch; see `note`
+    seconds : float, what the pass over all rows took
     """
 
     y: np.ndarray
@@ -99,6 +112,7 @@ class Batch:
     example: Tensor | None = field(repr=False, default=None)
     stream: Callable[[str], tuple[str, Iterator[Tensor]]] = field(repr=False, default=None)
     notes: list[str] = field(repr=False, default_factory=list)
+    seconds: float = 0.0
 
     def note(self, sentence: str) -> None:
         """Leave a sentence about the fit, such as a bound that could not be kept, for the `note` of the result.
@@ -185,7 +199,9 @@ def collect(model: nn.Module, data, example: Tensor, *, seed: int = 0, device=No
     """
     data = data if isinstance(data, Rows) else Rows(data)
     names = {alias: layers.find(model, alias, example) for alias in ("penultimate", "last")}
+    start = time.perf_counter()
     seen = layers.features(model, data.all, names["penultimate"], device=device, progress=True)
+    seconds = time.perf_counter() - start
     y, group = np.asarray(seen.y, np.int64), np.asarray(seen.group, np.int64)
     logits = torch.as_tensor(seen.logits).float().cpu()
     kept = {names["penultimate"]: finite(seen.features, names["penultimate"])}
@@ -215,7 +231,7 @@ def collect(model: nn.Module, data, example: Tensor, *, seed: int = 0, device=No
     return Batch(
         y, group, logits, names["penultimate"], names["last"], seed, count_cells(y, group), source, data=data,
         again=lambda other: collect(other, data, example, seed=seed, device=device),
-        head=head_of(model, names["last"], example), stream=stream, example=example,
+        head=head_of(model, names["last"], example), stream=stream, example=example, seconds=seconds,
     )  # fmt: skip
 
 

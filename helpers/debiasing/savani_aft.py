@@ -17,7 +17,7 @@ from helpers.debiasing.method import Batch, method
 from helpers.debiasing.objective import measured, youden_and_gap
 from helpers.debiasing.result import metric_name
 from helpers.debiasing.thresholds import score
-from helpers.debiasing.tuning import cell_weights, check_whole, drawn, perceptron, rounds, size_of, steps, trainable
+from helpers.debiasing.tuning import STEP, cell_weights, check_whole, drawn, perceptron, rounds, size_of, steps, trainable
 from helpers.models.data_in import batches
 from helpers.models.prediction import hard
 from helpers.models.running import call, device_of
@@ -29,7 +29,14 @@ WIDTH = 32  # of the critic's embedding of an image
 POOL = 256  # images from whose activations its minibatches are drawn, anew every round
 
 
-@method("SAVANIAFT", needs={"features", "logits"})
+def passes(batch: Batch, *, iterations: int, model_iterations: int | None, batch_size: int | None, **options) -> float:
+    """What the training costs in forward passes over the batch; `model_iterations` None stands for `PASSES` passes in all."""
+    if model_iterations is None:
+        return STEP * PASSES
+    return STEP * iterations * model_iterations * size_of(batch, batch_size) / len(batch)
+
+
+@method("SAVANIAFT", needs={"features", "logits"}, passes=passes)
 def savani_aft(
     model: nn.Module,
     batch: Batch,

@@ -20,7 +20,12 @@ from helpers.debiasing.tuning import check_whole
 POPULATION = 20
 
 
-@method("SAVANILWO", needs={"features", "logits", "binary"})
+def passes(batch: Batch, *, n_layers: int, evaluations: int, **options) -> float:
+    """The cost in forward passes over the batch, at most: more than the classifier runs what follows the earliest layer."""
+    return 0.0 if n_layers == 1 else float(n_layers * evaluations)
+
+
+@method("SAVANILWO", needs={"features", "logits", "binary"}, passes=passes)
 def savani_lwo(
     model: nn.Module,
     batch: Batch,

@@ -21,7 +21,12 @@ DEEPER = {"T_iters": 15, "std": 0.1}
 ONE_IN = 200  # candidates is taken into the mean
 
 
-@method("SAVANIRP", needs={"features", "logits", "binary"})
+def passes(batch: Batch, *, n_layers: int, T_iters: int | None, **options) -> float:
+    """The cost in forward passes over the batch, at most: more than the classifier runs what follows the earliest layer."""
+    return 0.0 if n_layers == 1 else float(T_iters or DEEPER["T_iters"])
+
+
+@method("SAVANIRP", needs={"features", "logits", "binary"}, passes=passes)
 def savani_rp(
     model: nn.Module,
     batch: Batch,

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from helpers.debiasing.method import Batch, method
 from helpers.debiasing.result import metric_name
 from helpers.debiasing.savani_aft import with_threshold
-from helpers.debiasing.tuning import cell_weights, check_whole, perceptron, rounds, steps, trainable
+from helpers.debiasing.tuning import STEP, cell_weights, check_whole, perceptron, rounds, size_of, steps, trainable
 from helpers.models.running import call, device_of
 from helpers.models.training import task_loss
 
@@ -22,7 +22,15 @@ FIRST_STEPS = 200  # of the adversary, on the logits of the model as it was
 RECENT = 16  # batches whose logits the adversary learns from
 
 
-@method("ZHANGM", needs={"logits"})
+def passes(batch: Batch, *, iterations: int | None, model_iterations: int, batch_size: int | None, **options) -> float:
+    """What the training costs in forward passes over the batch: two gradients a step; `iterations` None is `PASSES` passes."""
+    step = STEP * 5 / 3
+    if iterations is None:
+        return step * PASSES
+    return step * iterations * model_iterations * size_of(batch, batch_size) / len(batch)
+
+
+@method("ZHANGM", needs={"logits"}, passes=passes)
 def zhangm(
     model: nn.Module,
     batch: Batch,

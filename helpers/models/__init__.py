@@ -2,6 +2,7 @@
 
 from helpers.models.affine import Affine, LowRank
 from helpers.models.checkpoint import load, save
+from helpers.models.exporting import export
 from helpers.models.group_thresholds import GroupThresholds
 from helpers.models.inferred_thresholds import InferredThresholds
 from helpers.models.layers import (
@@ -40,6 +41,7 @@ __all__ = [
     "capture",
     "edit",
     "edits",
+    "export",
     "features",
     "find",
     "flow",

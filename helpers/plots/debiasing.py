@@ -132,3 +132,45 @@ def before_after(frame: pd.DataFrame) -> Figure:
     figure.suptitle("Before (dotted) and after", x=0.01, ha="left", fontsize=12)
     told = "; ".join(f"{r.method} {getattr(r, X):.2f} and {getattr(r, Y):.2f}" for r in rows.itertuples())
     return alt(figure, f"Balanced accuracy and equalized-odds gap with intervals, by method: {told}.")
+
+
+def repeated(frame: pd.DataFrame) -> Figure:
+    """Every method on several problems, a point a run, beside another library's runs of the same name on the same network.
+
+    Parameters
+    ----------
+    frame : DataFrame with `problem` ("<kind>-<seed>"), `method`, `balanced_accuracy`, `equalized_odds`, and for the other
+        library `detoxai_balanced_accuracy`, `detoxai_equalized_odds` (NaN where it has no such method), as
+        `benchmarks/debiasing.py` writes it
+
+    Returns
+    -------
+    Figure with a row of panels for each kind of problem: both numbers, methods in the order of their mean distance to the ideal
+
+    Raises
+    ------
+    ValueError : a column is missing, or there is no row.
+    """
+    missing = {"problem", "method", X, Y, f"detoxai_{X}", f"detoxai_{Y}"} - set(frame)
+    if missing or frame.empty:
+        raise ValueError(f"frame: lacks {', '.join(sorted(missing)) or 'rows'}; give benchmarks/results/debiasing.csv")
+    frame = frame.assign(kind=frame["problem"].str.rpartition("-")[0], far=np.hypot(1 - frame[X], frame[Y]))
+    methods = list(frame.groupby("method")["far"].mean().sort_values().index)
+    kinds = list(dict.fromkeys(frame["kind"]))
+    size = (9, len(kinds) * (1.1 + 0.3 * len(methods)))
+    figure, axes = plt.subplots(len(kinds), 2, figsize=size, sharex="col", sharey=True, squeeze=False, layout="constrained")
+    for kind, panels in zip(kinds, axes, strict=True):
+        rows = frame[frame["kind"] == kind]
+        place = rows["method"].map(methods.index)
+        for ax, name in zip(panels, (X, Y), strict=True):
+            ax.plot(rows[f"detoxai_{name}"], place + 0.18, "s", color=PALETTE[1], markersize=5, alpha=0.9, label="DetoxAI")
+            ax.plot(rows[name], place - 0.12, "o", color=PALETTE[0], markersize=6, alpha=0.9, label="Candor")
+            ax.set_xlabel(TITLES[name])
+            ax.grid(axis="y", alpha=0.3)
+        panels[0].set_yticks(range(len(methods)), methods)
+        panels[0].set_ylim(len(methods) - 0.5, -0.5)
+        panels[0].set_title(kind, loc="left")
+    axes[0, 1].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
+    means = frame.groupby(["kind", "method"])[[X, Y]].mean()
+    told = "; ".join(f"{kind}, {method}: {row[X]:.2f} and {row[Y]:.2f}" for (kind, method), row in means.iterrows())
+    return alt(figure, f"Balanced accuracy and equalized-odds gap of every run; means of Candor's: {told}.")

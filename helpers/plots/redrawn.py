@@ -34,18 +34,19 @@ def what_if(faces, indices: Sequence[int], attribute: str) -> Figure:
     indices = [int(i) for i in indices]
     figure, axes = plt.subplots(3, len(indices), figsize=(1.5 * len(indices) + 1, 4.8), squeeze=False)
     name = attribute.replace("_", " ")
-    for column, i in zip(axes.T, indices, strict=True):
+    masks = [faces.mask(i, attribute) for i in indices]
+    for column, i, mask in zip(axes.T, indices, masks, strict=True):
         pictures = (faces[i][0], faces.counterfactual(i, attribute))
         for ax, picture in zip(column, pictures, strict=False):
             ax.imshow(picture.permute(1, 2, 0).numpy())
-        column[2].imshow(faces.mask(i, attribute), cmap="gray", vmin=0, vmax=1)
+        column[2].imshow(mask, cmap="gray", vmin=0, vmax=1)
     for ax, label in zip(axes[:, 0], ("drawn", f"{name}\nchanged", "pixels that\ndepend on it"), strict=True):
         ax.set_ylabel(label, rotation=0, ha="right", va="center")
     for ax in axes.ravel():
         ax.set(xticks=[], yticks=[])
         ax.grid(False)
     figure.tight_layout()
-    share = np.mean([faces.mask(i, attribute).mean() for i in indices])
+    share = np.mean([mask.mean() for mask in masks])
     alt(figure, f"{len(indices)} drawn faces, the same faces with {name} changed and nothing else, and the masks of the "
                 f"pixels that change: {share:.0%} of the picture on average.")
     return figure
@@ -57,7 +58,8 @@ def regions(faces, indices: Sequence[int]) -> Figure:
     figure, axes = plt.subplots(2, len(indices), figsize=(1.5 * len(indices) + 1, 4.2), squeeze=False)
     palette = ListedColormap(list(COLOURS.values()))
     for column, i in zip(axes.T, indices, strict=True):
-        codes = sum(code * mask for code, mask in enumerate(faces.regions(i)[name] for name in COLOURS))
+        masks = faces.regions(i)
+        codes = sum(code * masks[name] for code, name in enumerate(COLOURS))
         column[0].imshow(faces[i][0].permute(1, 2, 0).numpy())
         column[1].imshow(codes, cmap=palette, vmin=-0.5, vmax=len(COLOURS) - 0.5, interpolation="nearest")
     for ax in axes.ravel():
