@@ -46,3 +46,33 @@ def test_a_frame_without_numbers_is_refused(frame):
         debiasing.pareto(frame.iloc[4:])
     with pytest.raises(ValueError, match="lacks balanced_accuracy_low"):
         debiasing.before_after(frame.drop(columns="balanced_accuracy_low"))
+
+
+@pytest.fixture
+def runs():
+    rows = [
+        ("illustrated-0.9-0", "FINETUNE", 0.90, 0.04, 0.84, 0.08),
+        ("illustrated-0.9-1", "FINETUNE", 0.88, 0.06, 0.82, 0.10),
+        ("illustrated-0.9-0", "GDRO", 0.89, 0.05, np.nan, np.nan),
+        ("illustrated-0.97-0", "NT", 0.52, 0.80, 0.51, 0.85),
+    ]
+    names = ("balanced_accuracy", "equalized_odds")
+    return pd.DataFrame(rows, columns=["problem", "method", *names, *(f"detoxai_{name}" for name in names)])
+
+
+def test_every_run_is_a_point_beside_the_other_library(runs):
+    figure = debiasing.repeated(runs)
+    assert [figure.axes[i].get_title("left") for i in (0, 2)] == ["illustrated-0.9", "illustrated-0.97"]
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert sorted(labels) == ["FINETUNE", "GDRO", "NT"] and labels[-1] == "NT"
+    theirs, ours = figure.axes[0].get_lines()[:2]
+    np.testing.assert_allclose(ours.get_xdata(), [0.90, 0.88, 0.89])
+    np.testing.assert_allclose(theirs.get_xdata(), [0.84, 0.82, np.nan])
+    assert [labels[round(y)] for y in ours.get_ydata()] == ["FINETUNE", "FINETUNE", "GDRO"]
+
+
+def test_runs_without_the_other_librarys_numbers_are_refused(runs):
+    with pytest.raises(ValueError, match="frame: lacks detoxai_balanced_accuracy, detoxai_equalized_odds"):
+        debiasing.repeated(runs.drop(columns=["detoxai_balanced_accuracy", "detoxai_equalized_odds"]))
+    with pytest.raises(ValueError, match="frame: lacks rows"):
+        debiasing.repeated(runs[:0])
