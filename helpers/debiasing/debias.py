@@ -22,7 +22,7 @@ from helpers.debiasing.fold import AFFINE, make_foldable
 from helpers.debiasing.holdout import stratified
 from helpers.debiasing.method import METHODS, Batch, Method, collect
 from helpers.debiasing.replay import Probe, logits_of, make_probe, replays
-from helpers.debiasing.result import VANILLA, Answers, CorrectionResult, Results, joined, metric_name, one_value
+from helpers.debiasing.result import VANILLA, Answers, CorrectionResult, Results, changes_of, joined, metric_name, one_value
 from helpers.models import layers
 from helpers.models.data_in import check_logits, check_targets, classes_of, codes_of, loader_of, triple
 from helpers.models.prediction import hard, score
@@ -90,7 +90,8 @@ def debias(
     pareto_metrics : names of the metrics to choose by
     return_type : "all"; "pareto-front", the methods that no other beats on the held-out part; or "best", the one
         nearest to the ideal point there (1 for an accuracy, 0 for a gap, Euclidean distance). Failed and
-        degenerate models are never chosen; a tie is told in `.note`.
+        degenerate models are never chosen. Its `.note` tells a tie, and of which models the held-out part cannot tell it
+        apart: the 95 % intervals of both changes, paired over the images, contain zero.
     device : where to compute; the models that come back are there. The input model stays where it is.
     include_vanilla : bool, put the model as it was into the results, and into the choice, as "Vanilla"
     test_dataloader : like `dataloader`, None to report on the held-out part
@@ -161,7 +162,7 @@ def debias(
             bar.set_description(key)
             results[key] = run(METHODS[key], options[key], work, fit_on, judge, limits[key])
             bar.update(expected[key])
-    return selected(results, return_type, pareto_metrics, judge.constant)
+    return selected(results, return_type, pareto_metrics, judge)
 
 
 def expected_seconds(entry: Method, options: dict, batch: Batch, fit_on: Batch, test: Batch) -> float:
@@ -229,6 +230,7 @@ class Judge:
         self.batch, self.held_rows, self.test = batch, held_rows, test
         self.probe, self.metrics, self.pareto_metrics, self.seed = probe, metrics, pareto_metrics, seed
         self.constant: set[str] = set()  # methods that predict one class on the held-out part
+        self.held: dict[str, np.ndarray] = {}  # what each method's model predicts there
         self.groups = group_names(data, batch.groups)
         self.classes = classes_of(data) or tuple(map(str, range(batch.classes)))
 
@@ -236,7 +238,8 @@ class Judge:
         model = result.model
         logits = self.logits(result, changed, self.batch)
         held = self.audit(self.batch, logits, self.held_rows)
-        one_class = len(np.unique(hard(logits[self.held_rows]))) < 2
+        self.held[result.method] = hard(logits[self.held_rows])
+        one_class = len(np.unique(self.held[result.method])) < 2
         if one_class:
             self.constant.add(result.method)
         shown, degenerate, rows = held, one_class, self.held_rows
@@ -274,6 +277,21 @@ class Judge:
         before = hard(batch.logits.numpy()[rows])
         return Answers(batch.y[rows], before, hard(logits[rows]), batch.group[rows], self.classes, self.names(batch))
 
+    def like(self, best: str, others: list[str], metrics: tuple[str, ...]) -> list[str]:
+        """Which of the others the held-out part does not tell from `best` by any of the metrics.
+
+        Metrics of scores are not looked at: only decisions are compared in pairs.
+        """
+        y, group = self.batch.y[self.held_rows], self.batch.group[self.held_rows]
+        found = []
+        for other in others:
+            pair = Answers(y, self.held[other], self.held[best], group, self.classes, of=other)
+            table = changes_of(pair.compare(best))
+            rows = table.loc[[name for name in metrics if name in table.index]]
+            if ((rows["low"] <= 0) & (rows["high"] >= 0)).all():
+                found.append(other)
+        return found
+
     def names(self, batch: Batch) -> tuple[str, ...] | None:
         """Names of the groups, if they reach to all that occur."""
         return self.groups if self.groups and batch.group.max() < len(self.groups) else None
@@ -297,11 +315,12 @@ def metrics_of(audited: Audit) -> dict[str, float]:
 
 
 def selected(
-    results: Results, return_type: str, names: tuple[str, ...], constant: set[str]
+    results: Results, return_type: str, names: tuple[str, ...], judge: Judge
 ) -> Results | CorrectionResult:
     """All results, the front, or the best, by the metrics on the held-out part."""
     if return_type == "all":
         return results
+    constant = judge.constant
     able = [key for key, result in results.items() if result.error is None and key not in constant]
     values = np.array([[results[key].validation[name] for name in names] for key in able]).reshape(
         len(able), len(names)
@@ -316,7 +335,9 @@ def selected(
         raise RuntimeError(f"return_type: no model to choose as the best; {reasons(results, constant)}")
     tied = f"ties with {', '.join(nearest[1:])} on the held-out part; the first is given" if nearest[1:] else ""
     best = results[nearest[0]]
-    return replace(best, note=joined([best.note, tied]))
+    like = judge.like(nearest[0], [key for key in able if key not in nearest], names)
+    noise = f"{len(judge.held_rows)} held-out images do not tell it from {', '.join(like)}" if like else ""
+    return replace(best, note=joined([best.note, tied, noise]))
 
 
 def reasons(results: Results, constant: set[str]) -> str:

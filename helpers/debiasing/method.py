@@ -23,6 +23,11 @@ OTHER_IMAGES = "layer: a further pass for {!r} gave other images; give a dataloa
 CHUNK = 1 << 24  # values of a captured layer that are looked at in one go: 64 MB in float32
 
 
+def closed_form(batch: Batch, **options) -> float:
+    """The cost of a method that never runs the network: none."""
+    return 0.0
+
+
 @dataclass(frozen=True)
 class Method:
     """One entry of `METHODS`: the key, the function, what it needs, its defaults as its signature states them, and what it
@@ -32,7 +37,7 @@ class Method:
     function: Callable[..., nn.Module]
     needs: frozenset[str]
     defaults: dict[str, object]
-    passes: Callable[..., float]
+    passes: Callable[..., float] = closed_form
 
     @property
     def summary(self) -> str:
@@ -41,11 +46,6 @@ class Method:
 
 
 METHODS: dict[str, Method] = {}
-
-
-def closed_form(batch: Batch, **options) -> float:
-    """The cost of a method that never runs the network: none."""
-    return 0.0
 
 
 def method(

@@ -154,9 +154,7 @@ class CorrectionResult:
         """
         if self.comparison is None:
             raise RuntimeError(f"{self.method} has no changes: {self.error or 'nothing was changed'}")
-        overall, gaps = one_value(self.comparison.overall), one_value(self.comparison.gaps)
-        gaps.index = [f"{gap}_gap" if gap in overall.index else gap for gap in gaps.index]
-        table = pd.concat([overall, gaps])
+        table = changes_of(self.comparison)
         return tuple(map(float, table.loc[metric_name(name, table.index), ["change", "low", "high"]]))
 
     def get_all_metrics(self) -> dict[str, dict[str, float]]:
@@ -235,6 +233,13 @@ def row(result: CorrectionResult) -> dict[str, object]:
         if result.answers is not None:
             cells |= zip((f"{name}_change{end}" for end in ("", "_low", "_high")), result.get_change(name), strict=True)
     return cells
+
+
+def changes_of(comparison: Comparison) -> pd.DataFrame:
+    """The changes of a comparison by the names that metrics have, for all classes together."""
+    overall, gaps = one_value(comparison.overall), one_value(comparison.gaps)
+    gaps.index = [f"{gap}_gap" if gap in overall.index else gap for gap in gaps.index]
+    return pd.concat([overall, gaps])
 
 
 def one_value(table: pd.DataFrame) -> pd.DataFrame:

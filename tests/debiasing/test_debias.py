@@ -241,6 +241,26 @@ def test_a_tie_is_told(planted, monkeypatch):
     assert isinstance(best, CorrectionResult) and "ties" in best.note
 
 
+def test_the_best_tells_what_the_held_out_part_does_not_tell_it_from(planted, monkeypatch):
+    def nearly(model, batch):
+        moved = METHODS["DFR"].function(model, batch, **METHODS["DFR"].defaults)
+        with torch.no_grad():
+            moved[-1].bias[1] += 0.02
+        return moved
+
+    monkeypatch.setitem(METHODS, "NEARLY", Method("NEARLY", nearly, frozenset(), {}))
+    problem = planted(n=2000)
+    results = debias(problem.model, problem.loader(), ["DFR", "NEARLY"])
+    best = debias(problem.model, problem.loader(), ["DFR", "NEARLY"], return_type="best")
+    assert best.method in ("DFR", "NEARLY")
+    other = ({"DFR", "NEARLY"} - {best.method}).pop()
+    told = best.note.partition("held-out images do not tell it from ")[2]
+    assert told == other or best.note.startswith(f"ties with {other}"), "and not from Vanilla, which is far off"
+    assert results[other].validation["balanced_accuracy"] == pytest.approx(best.validation["balanced_accuracy"], abs=0.02)
+    sure = best.get_change("equalized_odds")  # without test data the results are those of the held-out part
+    assert sure[2] < 0
+
+
 def test_options_are_merged_and_never_written_to(planted):
     config = {
         "pclarc": {"cav_type": "lda", "cav_layers": ["penultimate"]},
