@@ -104,7 +104,7 @@ class Tail:
             raise ValueError(f"layer: nothing that could be trained runs after {layer!r}; choose an earlier layer")
 
     def _used(self) -> set[int]:
-        """The parameters, by their id, that the logits depend on when the layer's output is given.
+        """The parameters, by their id, that the logits depend on when the layer's output is given, and that does not depend on.
 
         A block finishes after its parts, and yet may use its own parameters (the positions of a transformer) before them.
         """
@@ -116,9 +116,25 @@ class Tail:
             logits = call(self.network, self.example)
             # An edit of the logits that decides has no gradient: then nothing can be told apart.
             found = torch.autograd.grad(logits.sum(), asked, allow_unused=True) if logits.requires_grad else asked
+            around = [part for name, part in self.model.named_modules() if name == "" or self.layer.startswith(f"{name}.")]
+            own = [p for part in around for p in part.parameters(recurse=False) if p.is_floating_point()]
+            before = self._depends_on(own) if own else set()
         for p in frozen:
             p.requires_grad_(False)
-        return {id(p) for p, gradient in zip(asked, found, strict=True) if gradient is not None}
+        return {id(p) for p, gradient in zip(asked, found, strict=True) if gradient is not None} - before
+
+    def _depends_on(self, parameters: list[nn.Parameter]) -> set[int]:
+        """Those of the parameters, by their id, that the layer's output depends on."""
+        seen = []
+        hook = self.model.get_submodule(self.layer).register_forward_hook(lambda module, args, output: seen.append(output))
+        try:
+            call(self.model, self.example)
+        finally:
+            hook.remove()
+        if not isinstance(seen[0], Tensor) or not seen[0].requires_grad:
+            return set()
+        found = torch.autograd.grad(seen[0].sum(), parameters, allow_unused=True)
+        return {id(p) for p, gradient in zip(parameters, found, strict=True) if gradient is not None}
 
     @torch.no_grad()
     def _stub(self) -> nn.Module | None:

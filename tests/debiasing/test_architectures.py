@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from helpers.debiasing import debias, fold
+from helpers.debiasing.method import collect
+from helpers.debiasing.tail import tail_of
 from helpers.models import append_after, edits, features, find, load, save, unedited
 from helpers.models.affine import Affine
 from helpers.models.running import call
@@ -200,7 +202,7 @@ def test_saved_copied_folded_and_switched_off(case, tmp_path):
 
 
 def test_exported(case):
-    # Of large networks, whose methods give one graph but for the edit, once: one logit as traced, two logits strictly and to ONNX.
+    # Of large networks, whose methods give one graph but for the edit, once: one logit as traced, two strictly and to ONNX.
     several = case.name in ("sequential", "functional") and case.outputs == 2
     for key in (case.affine, "NT", "GT") if several else (case.affine,):
         model, images = case.results[key].model, case.images[:6]
@@ -240,6 +242,44 @@ class Rectified(MeanOfPositions):
         return self.head(F.relu(self.features[:2](x)).mean((2, 3)))
 
 
+class Encoder(nn.Module):
+    """Uses positions of its own before its parts run, and finishes after them."""
+
+    def __init__(self):
+        super().__init__()
+        self.positions = nn.Parameter(torch.randn(1, 17, 8, generator=torch.Generator().manual_seed(0)))
+        self.mix, self.ln = nn.Linear(8, 8), nn.LayerNorm(8)
+
+    def forward(self, x):
+        x = x + self.positions
+        return self.ln(x + self.mix(x.mean(1, keepdim=True)))
+
+
+class Tokens(nn.Module):
+    """A transformer in small: a class token, an encoder, a head on the first token."""
+
+    def __init__(self):
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 1, 8))
+        self.patches, self.encoder, self.head = nn.Conv2d(3, 8, 8, 8), Encoder(), nn.Linear(8, 2)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).mT
+        return self.head(self.encoder(torch.cat([self.token.expand(len(x), -1, -1), x], 1))[:, 0])
+
+
+@pytest.mark.parametrize("parts", [{"head"}, {"encoder.ln", "head"}, {"encoder.mix", "encoder.ln", "encoder", "", "head"}])
+def test_the_end_of_a_transformer_is_cut_off_without_what_runs_before_it(parts):
+    images = torch.rand(N, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    model = Tokens().eval()
+    batch = collect(model, loader_of(images), images[:4])
+    assert (batch.layer, batch.intake, batch.features()[1].shape) == ("encoder.ln", "first", (N, 8))
+    tail = tail_of(model, batch, min(3, len(parts)))
+    assert tail.short and set(tail.parts) == parts
+    tail.put([1.1 * p + 0.1 for p in tail.parameters])  # stored features stay true when what follows them changes
+    torch.testing.assert_close(tail.logits(), tail.model(images), atol=1e-5, rtol=1e-4)
+
+
 def loader_of(images):
     codes = torch.arange(len(images))
     return DataLoader(TensorDataset(images, codes % 2, codes // 2 % 2), batch_size=12)
@@ -262,6 +302,14 @@ def test_across_a_function_that_is_not_linear_features_stay_the_layers_own():
     assert [result.error for result in results.values()] == [None] * 3 and not hasattr(results["LEACE"].model, "fold")
     with pytest.raises(ValueError, match="folding changes the outputs"):
         fold(results["LEACE"].model, images[:4])
+
+
+@pytest.mark.parametrize("key", ["RRCLARC", "ACLARC"])
+def test_what_follows_a_layer_may_work_in_place(key):
+    images = torch.rand(N, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    config = {key: QUICK[key] | {"layer": "1"}}
+    result = debias(sequential(2).eval(), loader_of(images), key, methods_config=config)[key]
+    assert result.error is None and [name for name, _ in result.edits] == ["6"]
 
 
 def test_an_edit_of_the_last_map_folds_across_the_pooling():
