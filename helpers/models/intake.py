@@ -57,7 +57,8 @@ def intake_of(output: Tensor, taken: Tensor | None, holder: nn.Module, logits: T
     for name, function in INTAKES.items():
         features = function(output)
         if taken is not None:
-            if features.shape == taken.shape and torch.allclose(features, taken, rtol=1e-4, atol=1e-5 * size(taken)):
+            tolerance = 1e-5 * taken.abs().max().item()
+            if features.shape == taken.shape and torch.allclose(features, taken, rtol=1e-4, atol=tolerance):
                 return name
         elif is_linear(holder, features, logits):
             return name
@@ -72,7 +73,8 @@ def is_linear(holder: nn.Module, features: Tensor, logits: Tensor) -> bool:
         return False
     kind = {"device": features.device, "dtype": features.dtype}
     found = F.linear(features, weight.to(**kind), None if bias is None else bias.to(**kind))
-    return found.shape == logits.shape and torch.allclose(found, logits.to(**kind), rtol=1e-3, atol=1e-3 * size(logits))
+    tolerance = 1e-3 * max(1.0, logits.abs().max().item())
+    return found.shape == logits.shape and torch.allclose(found, logits.to(**kind), rtol=1e-3, atol=tolerance)
 
 
 def weights_of(holder: nn.Module) -> tuple[nn.Parameter | None, nn.Parameter | None]:
@@ -82,8 +84,3 @@ def weights_of(holder: nn.Module) -> tuple[nn.Parameter | None, nn.Parameter | N
     if weight is None or weight.dim() != 2:
         return None, None
     return weight, bias
-
-
-def size(values: Tensor) -> float:
-    """The largest absolute value, and 1 at least."""
-    return max(1.0, values.abs().max().item())
