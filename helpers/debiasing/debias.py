@@ -18,6 +18,7 @@ from helpers.bias import NAMED, STATISTICS, Audit, audit
 from helpers.debiasing import select
 from helpers.debiasing.changes import changes
 from helpers.debiasing.deadline import OutOfTime, deadline
+from helpers.debiasing.dfr import is_linear_head
 from helpers.debiasing.fold import AFFINE, make_foldable
 from helpers.debiasing.holdout import stratified
 from helpers.debiasing.method import METHODS, Batch, Method, collect
@@ -146,7 +147,7 @@ def debias(
     fit_rows, held_rows = split(batch, seed, group_names(dataloader, batch.groups))
     test = batch if test_dataloader is None else collect(work, test_dataloader, images, seed=seed)
     check_targets(test.y, test.logits.shape[1])
-    probe = make_probe(work, batch.layer, images, group)
+    probe = make_probe(work, batch, images, group)
     judge = Judge(batch, held_rows, dataloader, test, probe, metrics, pareto_metrics, seed)
 
     vanilla = judge(CorrectionResult(VANILLA, copy.deepcopy(work)), ())
@@ -201,7 +202,8 @@ def run(
         seconds = time.perf_counter() - start
         changed = changes(model, corrected)
         if any(name in (batch.layer, batch.last) and isinstance(part, AFFINE) for name, part in changed):
-            if replays(corrected, changed, batch, judge.probe):  # so nothing but the edit stands before the last layer
+            # So nothing but the edit stands before a classifier that is linear in the features.
+            if is_linear_head(model, batch) and replays(corrected, changed, batch, judge.probe):
                 make_foldable(corrected, batch.layer, batch.last)
         return judge(CorrectionResult(entry.key, corrected, seconds=seconds, note=joined(batch.notes)), changed)
     except OutOfTime:

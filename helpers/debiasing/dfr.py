@@ -7,10 +7,11 @@ import copy
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor, nn
+from torch import nn
 
 from helpers.debiasing.holdout import stratified
 from helpers.debiasing.method import Batch, method
+from helpers.models.intake import is_linear, weights_of
 from helpers.names import choose
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3)
@@ -41,11 +42,13 @@ def dfr(
 
     Returns
     -------
-    A copy of `model` whose last `nn.Linear` has new weights.
+    A copy of `model` whose last `nn.Linear` has new weights, or which has itself, where that layer is a function of its own
+    parameters `weight` and `bias`.
 
     Raises
     ------
-    ValueError : the last layer is no `nn.Linear` fed by the penultimate layer; a class is missing; C or draws <= 0.
+    ValueError : the last layer is no `nn.Linear` fed by the penultimate layer, nor such a function; a class is missing;
+        C or draws <= 0.
 
     References
     ----------
@@ -60,9 +63,8 @@ def dfr(
     missing = sorted(set(range(batch.classes)) - set(batch.y.tolist()))
     if missing:
         raise ValueError(f"target: no image of class {missing} to fit on; the last layer has {batch.classes} classes")
-    features = batch.features("penultimate")[1].flatten(1)
-    check_last_layer(model.get_submodule(batch.last), features, batch)
-    x, cell = features.double().numpy(), batch.group * batch.classes + batch.y
+    check_last_layer(model, batch)
+    x, cell = batch.features("penultimate")[1].flatten(1).double().numpy(), batch.group * batch.classes + batch.y
     rng = np.random.default_rng(batch.seed)
     C = C if C is not None else tuned(x, batch.y, cell, rng)
     weight, bias = regress(x, batch.y, cell, C, draws if balance == "subsample" else 0, rng)
@@ -70,27 +72,42 @@ def dfr(
 
 
 def with_head(model: nn.Module, name: str, weight: np.ndarray, bias: np.ndarray) -> nn.Module:
-    """`model` itself, its Linear `name` having the weights of a regression."""
-    last = model.get_submodule(name)
+    """`model` itself, its last layer `name` having the weights of a regression."""
+    own = weights_of(model.get_submodule(name))
     with torch.no_grad():
-        for parameter, value in zip((last.weight, last.bias), as_logits(weight, bias, last.out_features), strict=True):
+        for parameter, value in zip(own, as_logits(weight, bias, len(own[0])), strict=True):
             parameter.copy_(torch.from_numpy(value))
     return model
 
 
-def check_last_layer(last: nn.Module, features: Tensor, batch: Batch) -> None:
-    """ValueError unless `last` is a Linear with bias that turns the batch's features into its logits."""
-    if not isinstance(last, nn.Linear) or last.bias is None:
-        raise ValueError(f"last layer: {batch.last!r} is {last}; an nn.Linear with bias is needed")
-    some = slice(0, 64)
-    weight, bias = last.weight.detach().float().cpu(), last.bias.detach().float().cpu()
-    if features.shape[1] != weight.shape[1] or not torch.allclose(
-        features[some] @ weight.T + bias, batch.logits[some], rtol=1e-3, atol=1e-3
-    ):
+def check_last_layer(model: nn.Module, batch: Batch) -> None:
+    """ValueError unless the last layer has a weight and a bias that turn the batch's features into its logits."""
+    last = model.get_submodule(batch.last)
+    weight, bias = weights_of(last)
+    named = repr(batch.last) if batch.last else "a function in the model itself"
+    if weight is None or bias is None:
+        holds = ", ".join(dict(last.named_parameters(recurse=False))) or "no parameters of its own"
         raise ValueError(
-            f"last layer: {batch.last!r} does not take the output of {batch.layer!r} as it is; "
+            f"last layer: {named} is of {type(last).__name__}, which holds {holds}; an nn.Linear with bias is needed, "
+            "or parameters `weight` (K, d) and `bias` (K,) as it has"
+        )
+    if not is_linear_head(model, batch):
+        raise ValueError(
+            f"last layer: {named} does not take the output of {batch.layer!r} as it is; "
             "a function without a module stands between or behind them"
         )
+
+
+def is_linear_head(model: nn.Module, batch: Batch) -> bool:
+    """Whether the logits are W x + b of the features, with the `weight` and `bias` that the last layer holds.
+
+    Without a bias only of a Linear, which can be given one.
+    """
+    last, some = model.get_submodule(batch.last), slice(0, 64)
+    if weights_of(last)[1] is None and not isinstance(last, nn.Linear):
+        return False
+    features = batch.features("penultimate")[1]
+    return is_linear(last, features[some].flatten(1), batch.logits[some])
 
 
 def regress(x: np.ndarray, y: np.ndarray, cell: np.ndarray, C: float, draws: int, rng: np.random.Generator, tol=1e-4):

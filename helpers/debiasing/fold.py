@@ -13,7 +13,8 @@ from helpers.models.layers import Edited, flow
 from helpers.models.running import call, device_of, evaluating
 
 AFFINE = (Affine, LowRank)
-PASSED_THROUGH = (nn.Flatten, nn.Identity, nn.Dropout)  # in evaluation mode these change no value
+# In evaluation mode these change no value, or take means of what an edit treats alike.
+PASSED_THROUGH = (nn.Flatten, nn.Identity, nn.Dropout, nn.AdaptiveAvgPool2d)
 
 
 def fold(model: nn.Module, example: Tensor | None = None) -> nn.Module:
@@ -45,7 +46,7 @@ def fold(model: nn.Module, example: Tensor | None = None) -> nn.Module:
     if not affine_places(folded):
         raise ValueError("model: no affine edit that is switched on, so there is nothing to fold")
     while places := affine_places(folded):  # of two edits at a layer the outer one comes first, and leaves the inner
-        merge(folded, places[0], follower(folded, places[0], into, example))
+        folded = merge(folded, places[0], follower(folded, places[0], into, example))
     if example is not None:
         check_equal(model, folded, example)
     return folded
@@ -57,13 +58,18 @@ def affine_places(model: nn.Module) -> list[str]:
     return [name for name, edit in edited if isinstance(edit, AFFINE) and edit.enabled]
 
 
-def follower(model: nn.Module, place: str, into: dict[str, str], example: Tensor | None) -> nn.Linear:
-    """The Linear that takes the output of the edited layer at `place`, or the Linear that is edited."""
+def follower(model: nn.Module, place: str, into: dict[str, str], example: Tensor | None) -> nn.Module:
+    """The Linear that takes the output of the edited layer at `place`, or the Linear that is edited.
+
+    By `into` also a module that uses its own parameters `weight` and `bias` as a Linear does.
+    """
     edited = model.get_submodule(place)
     if isinstance(edited.layer, nn.Linear):
         return edited.layer
     if place in into:
-        return model.get_submodule(into[place])
+        return bare(bare(model).get_submodule(into[place]))
+    if place == "":
+        raise ValueError(f"model: the logits of {type(edited.layer).__name__} are edited; only a Linear can take that in")
     if example is None:
         raise ValueError(f"example: images are needed to find the layer that follows {place!r}")
     order = flow(model, example[:1])
@@ -71,16 +77,24 @@ def follower(model: nn.Module, place: str, into: dict[str, str], example: Tensor
         layer = model.get_submodule(name)
         if isinstance(layer, nn.Linear):
             return layer
-        if not isinstance(layer, PASSED_THROUGH):
+        inside = place.startswith(f"{name}.") or any(True for _ in layer.children())  # blocks finish after their parts
+        if not (inside or isinstance(layer, PASSED_THROUGH)):
             raise ValueError(
                 f"model: {name!r} ({type(layer).__name__}) follows the edit at {place!r}; only a Linear can take it in"
             )
     raise ValueError(f"model: no Linear follows the edit at {place!r}")
 
 
+def bare(module: nn.Module) -> nn.Module:
+    """A layer without the edits that follow it."""
+    while isinstance(module, Edited):
+        module = module.layer
+    return module
+
+
 @torch.no_grad()
-def merge(model: nn.Module, place: str, linear: nn.Linear) -> None:
-    """Put the affine edit at `place` into `linear` and the plain layer back in its place, in `model` itself."""
+def merge(model: nn.Module, place: str, linear: nn.Module) -> nn.Module:
+    """`model` itself, with the affine edit at `place` put into `linear` and the plain layer back in its place."""
     edited = model.get_submodule(place)
     edit = copy.deepcopy(edited.edit).double().cpu()
     shift = edit(torch.zeros(1, edit.features, dtype=torch.float64))[0]
@@ -99,8 +113,11 @@ def merge(model: nn.Module, place: str, linear: nn.Linear) -> None:
     if linear.bias is None:
         linear.bias = nn.Parameter(torch.zeros_like(linear.weight[:, 0]))
     linear.bias.copy_(bias)
+    if place == "":
+        return edited.layer
     parent, _, child = place.rpartition(".")
     setattr(model.get_submodule(parent), child, edited.layer)
+    return model
 
 
 def check_equal(before: nn.Module, after: nn.Module, example: Tensor) -> None:
@@ -116,9 +133,9 @@ def check_equal(before: nn.Module, after: nn.Module, example: Tensor) -> None:
 
 
 def make_foldable(model: nn.Module, layer: str, linear: str) -> None:
-    """Give `model` a method `fold()` that merges the edit at `layer` into the Linear named `linear`.
+    """Give `model` a method `fold()` that merges edits at `layer`, and of `linear` itself, into the Linear named `linear`.
 
     A bound method and a dict of names, so that a deep copy folds itself and not the model it was copied from.
     """
-    model.folds_into = {layer: linear}
+    model.folds_into = {layer: linear, linear: linear}
     model.fold = MethodType(fold, model)

@@ -46,8 +46,7 @@ def by_inferred_group(model: nn.Module, batch: Batch, scores: np.ndarray, pooled
     they allow for the errors that it makes on new images.
     """
     features = batch.features("penultimate")[1].flatten(1)
-    last = model.get_submodule(batch.last)
-    check_last_layer(last, features, batch)
+    check_last_layer(model, batch)
     x, codes = features.double().numpy(), np.unique(batch.group)
     mean, scale = x.mean(0), x.std(0)
     scale = np.where(scale > 1e-8 * (scale.max() or 1.0), scale, 1.0)
@@ -74,7 +73,7 @@ def by_inferred_group(model: nn.Module, batch: Batch, scores: np.ndarray, pooled
         weight, bias = np.concatenate([0 * weight, weight]), np.append(0.0, bias)
     found = {code: c.threshold[i] for code, c, i in zip(seen, curves, chosen, strict=True)}
     thresholds = np.array([found.get(code, pooled) for code in codes])
-    out = last.weight.detach().double().cpu()
+    out = model.get_submodule(batch.last).weight.detach().double().cpu()
     w = (out[0] if len(out) == 1 else out[1] - out[0]).numpy()
     if not w.any():
         raise ValueError("last layer: its weights are the same for both classes, so there is no threshold to move")

@@ -6,12 +6,13 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from helpers.debiasing.dfr import check_last_layer, equal_weights, regress, tuned, with_head
+from helpers.debiasing.dfr import equal_weights, is_linear_head, regress, tuned, with_head
 from helpers.debiasing.holdout import stratified
 from helpers.debiasing.method import Batch, method
 from helpers.debiasing.pclarc import shrunk
 from helpers.debiasing.reading import sample
 from helpers.models.affine import LowRank
+from helpers.models.intake import weights_of
 from helpers.models.layers import append_after
 
 INVERSE_PENALTY = 0.1  # of the probes: with less of it a weak probe takes much of the target along, with more it follows noise
@@ -81,20 +82,12 @@ def inlp(
         batch.note("the first probe is at chance already: nothing is projected out")
         down = up = np.zeros((x.shape[1], 1))  # an edit that changes nothing, of a shape that every exporter takes
     edited = append_after(model, name, LowRank(x.shape[1], down.shape[1], middle, down, up))
-    if not (retrain and name == batch.layer and is_linear_head(model, batch)):
+    has_bias = weights_of(model.get_submodule(batch.last))[1] is not None
+    if not (retrain and name == batch.layer and has_bias and is_linear_head(model, batch)):
         return edited
     left = x - (x - middle) @ down @ up.T
     rng = np.random.default_rng(batch.seed)
     return with_head(edited, batch.last, *regress(left, batch.y, cell, tuned(left, batch.y, cell, rng), 0, rng))
-
-
-def is_linear_head(model: nn.Module, batch: Batch) -> bool:
-    """Whether the classifier is a Linear that takes the features as they are."""
-    try:
-        check_last_layer(model.get_submodule(batch.last), batch.features("penultimate")[1].flatten(1), batch)
-    except ValueError:
-        return False
-    return True
 
 
 def whitening(x: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

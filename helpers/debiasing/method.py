@@ -91,6 +91,7 @@ class Batch:
     logits : float32 (n, K), of the model that is to be edited; K = 1 for a single-logit binary model
     layer, last : str, names of the penultimate layer and of the classifier, by order of execution
     head : str, the layer whose output are the logits: `last`, or "" (the whole model) where something follows it
+    intake : str, what the classifier takes of the penultimate layer's output, "" for all of it; see `models.layers.features`
     seed : int, for whatever the method draws
     example : float tensor (m, 3, H, W), a few images, by which layers are found and short cuts checked
     notes : list of str, what the method had to say, shared by all parts of this batch; see `note`
@@ -109,6 +110,7 @@ class Batch:
     data: Rows | None = field(repr=False, default=None)
     again: Callable[[nn.Module], Batch] = field(repr=False, default=None)
     head: str = ""
+    intake: str = ""
     example: Tensor | None = field(repr=False, default=None)
     stream: Callable[[str], tuple[str, Iterator[Tensor]]] = field(repr=False, default=None)
     notes: list[str] = field(repr=False, default_factory=list)
@@ -198,10 +200,10 @@ def collect(model: nn.Module, data, example: Tensor, *, seed: int = 0, device=No
     ValueError : a feature or logit is not finite, or a further pass gives other images.
     """
     data = data if isinstance(data, Rows) else Rows(data)
-    names = {alias: layers.find(model, alias, example) for alias in ("penultimate", "last")}
     start = time.perf_counter()
-    seen = layers.features(model, data.all, names["penultimate"], device=device, progress=True)
+    seen = layers.features(model, data.all, "penultimate", device=device, progress=True)
     seconds = time.perf_counter() - start
+    names = {"penultimate": seen.layer, "last": layers.find(model, "last", example)}
     y, group = np.asarray(seen.y, np.int64), np.asarray(seen.group, np.int64)
     logits = torch.as_tensor(seen.logits).float().cpu()
     kept = {names["penultimate"]: finite(seen.features, names["penultimate"])}
@@ -231,7 +233,7 @@ def collect(model: nn.Module, data, example: Tensor, *, seed: int = 0, device=No
     return Batch(
         y, group, logits, names["penultimate"], names["last"], seed, count_cells(y, group), source, data=data,
         again=lambda other: collect(other, data, example, seed=seed, device=device),
-        head=head_of(model, names["last"], example), stream=stream, example=example, seconds=seconds,
+        head=head_of(model, names["last"], example), intake=seen.intake, stream=stream, example=example, seconds=seconds,
     )  # fmt: skip
 
 

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from helpers.debiasing.method import Batch
-from helpers.models.layers import Edited, capture
+from helpers.models.intake import take
+from helpers.models.layers import EDITS, Edited, capture
 from helpers.models.prediction import predict
 from helpers.models.running import call, device_of
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A few images with the unedited model's features at the penultimate layer, on which a replay is checked."""
+    """A few images with the unedited model's features before the classifier, on which a replay is checked."""
 
     images: Tensor
     group: Tensor
@@ -24,26 +26,30 @@ class Probe:
 
 
 @torch.inference_mode()
-def make_probe(model: nn.Module, layer: str, images: Tensor, group: Tensor) -> Probe:
+def make_probe(model: nn.Module, batch: Batch, images: Tensor, group: Tensor) -> Probe:
     """Run the unedited `model` on images (n, 3, H, W) of groups (n,)."""
     device = device_of(model)
-    with capture(model, layer) as seen:
+    with capture(model, batch.layer) as seen:
         call(model, images.to(device), group.to(device))
-    return Probe(images, group, seen[layer].flatten(1).float().cpu())
+    return Probe(images, group, take(seen[batch.layer], batch.intake).flatten(1).float().cpu())
 
 
 @torch.inference_mode()
 def replay(model: nn.Module, changed: tuple, batch: Batch, features: Tensor, group: Tensor) -> Tensor:
-    """Edits at the penultimate layer, the last layer and edits of the logits, applied to features (n, d) -> (n, K)."""
+    """Edits at the penultimate layer, the last layer and edits of the logits, applied to features (n, d) -> (n, K).
+
+    Where the classifier is a function of weights that the model itself holds, it is taken to be x -> W x + b.
+    """
     device = device_of(model)
     x, group = features.to(device), group.to(device)
+    changed = [(name, part) for name, part in changed if isinstance(part, tuple(EDITS.values()))]  # not what has new weights
     for name, edit in changed:
         if name == batch.layer:
             x = edit(x)
     whole = model
     while isinstance(whole, Edited):
         whole = whole.layer
-    logits = whole.get_submodule(batch.last)(x)
+    logits = whole.get_submodule(batch.last)(x) if batch.last else F.linear(x, whole.weight, whole.bias)
     for name, edit in changed:
         if name == "":
             logits = edit(logits, group=group) if getattr(edit, "needs_group", False) else edit(logits)

@@ -19,6 +19,7 @@ from helpers.debiasing.result import metric_name
 from helpers.debiasing.thresholds import score
 from helpers.debiasing.tuning import STEP, cell_weights, check_whole, drawn, perceptron, rounds, size_of, steps, trainable
 from helpers.models.data_in import batches
+from helpers.models.intake import take
 from helpers.models.prediction import hard
 from helpers.models.running import call, device_of
 from helpers.models.training import task_loss
@@ -106,7 +107,7 @@ def savani_aft(
     critic = Critic(features, batch.groups * batch.classes, critic_linear).to(device_of(tuned))
     optimizer = torch.optim.Adam(critic.parameters(), lr=critic_lr)
     pool = features, batch.logits, batch.y, batch.group
-    with watched(tuned, batch.layer) as seen:
+    with watched(tuned, batch.layer, batch.intake) as seen:
         for step, (images, target, group) in enumerate(steps(tuned, batch, count=iterations * model_iterations, **how)):
             if step % model_iterations == 0:
                 pool = pool if step == 0 else activations(tuned, seen, batch, rng)
@@ -143,11 +144,13 @@ class Critic(nn.Module):
 
 
 @contextmanager
-def watched(model: nn.Module, layer: str) -> Iterator[dict[str, Tensor]]:
-    """Inside the block `["features"]` of the dict yielded is the layer's latest output, (n, d), with its gradient."""
+def watched(model: nn.Module, layer: str, intake: str = "") -> Iterator[dict[str, Tensor]]:
+    """Inside the block `["features"]` of the dict yielded is what the classifier takes of the layer, (n, d), with a gradient."""
     seen: dict[str, Tensor] = {}
     # A copy: an in-place ReLU after the layer would otherwise rewrite what the critic's gradient needs.
-    hook = model.get_submodule(layer).register_forward_hook(lambda m, a, output: seen.update(features=output.flatten(1).clone()))
+    hook = model.get_submodule(layer).register_forward_hook(
+        lambda module, args, output: seen.update(features=take(output, intake).flatten(1).clone())
+    )
     try:
         yield seen
     finally:

@@ -16,6 +16,7 @@ from helpers.debiasing.objective import check_binary
 from helpers.debiasing.phi import Found, Phi
 from helpers.debiasing.tail import Tail, tail_of
 from helpers.debiasing.tuning import check_whole
+from helpers.models.intake import weights_of
 
 POPULATION = 20
 
@@ -95,13 +96,12 @@ def savani_lwo(
 
 def directions_of(part: nn.Module, weight: Tensor, name: str, batch: Batch, number: int, rng: np.random.Generator) -> Tensor:
     """Changes of a layer's weights to search among, (K, *weight.shape)."""
-    _, features = batch.features("penultimate")
-    if name == batch.last and isinstance(part, nn.Linear) and features.flatten(1).shape[1] == part.in_features:
-        x = features.flatten(1).double()
+    x = batch.features("penultimate")[1].flatten(1).double()
+    if name == batch.last and weights_of(part)[0] is weight and weight.shape[1] == x.shape[1]:
         _, strength, components = torch.linalg.svd(x - x.mean(0), full_matrices=False)
         kept = strength[:number] > 1e-6 * strength[0]
         unit = components[:number][kept] / strength[:number][kept, None] * len(x) ** 0.5  # scores of variance 1
-        side = torch.ones(1) if part.out_features == 1 else torch.tensor([-0.5, 0.5])
+        side = torch.ones(1) if len(weight) == 1 else torch.tensor([-0.5, 0.5])
         logits = batch.logits.double()
         scale = (logits[:, -1] - (logits[:, 0] if logits.shape[1] == 2 else 0)).std()
         moves = scale * side[:, None] * unit[:, None]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from helpers.debiasing.common_threshold import shifted
+from helpers.debiasing.dfr import is_linear_head
 from helpers.debiasing.method import Batch, method
 from helpers.debiasing.objective import check_binary
 from helpers.debiasing.phi import Phi
@@ -125,7 +126,7 @@ def savani_rp(
 
 def is_linear(tail: Tail) -> bool:
     """Whether the tail is a linear layer on stored features that puts out the logits: scores are linear in its weights."""
-    return tail.short and list(tail.parts) == [tail.batch.head] and isinstance(tail.parts[tail.batch.head], nn.Linear)
+    return tail.short and list(tail.parts) == [tail.batch.last] and is_linear_head(tail.model, tail.batch)
 
 
 def spread(logits: Tensor) -> float:

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from helpers.debiasing.method import Batch
 from helpers.debiasing.tuning import LARGEST_NORM, WEIGHT_DECAY, cell_weights, check_options, check_whole, drawn
 from helpers.models.data_in import batches, triple
+from helpers.models.intake import spread, take
 from helpers.models.layers import capture, flow
 from helpers.models.running import call, device_of
 
@@ -31,7 +32,8 @@ class Between(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.seen = x.detach().requires_grad_(torch.is_grad_enabled())
-        return self.seen if self.change is None else self.change(self.seen)
+        # A copy, which an in-place function after the layer may change.
+        return self.seen.clone() if self.change is None else self.change(self.seen)
 
 
 class Feeder(nn.Module):
@@ -58,8 +60,9 @@ class Tail:
     """A copy of a model, of which the part after a layer is run and changed on its own.
 
     What runs before the layer is replaced by blanks of the same shape, and the layer by one that puts out features
-    captured once. Where that does not give the model's logits (a skip connection passes the layer by), or the features
-    of all images are too many to keep, the images go through the whole model instead; its front stays as it is.
+    captured once: at the penultimate layer, what the classifier takes of it. Where that does not give the model's logits
+    (a skip connection passes the layer by), or the features of all images are too many to keep, the images go through the
+    whole model instead; its front stays as it is.
 
     Parameters
     ----------
@@ -71,7 +74,8 @@ class Tail:
     ----------
     model : nn.Module, the copy, in evaluation mode: running means of batch normalisation stay what they are
     short : bool, whether the tail runs on stored features
-    parts : dict name -> module that runs after the layer and has parameters of its own, in order of execution
+    parts : dict name -> module with parameters of its own that are used after the layer, in order of execution; "" is
+        the model itself, where it holds the weights of a function
     parameters : list of the parameters of these, without those that are frozen in `model`
     between : Between, through which the layer's output goes
 
@@ -84,16 +88,53 @@ class Tail:
         self.batch, self.model, self.between, self.feeder = batch, copy.deepcopy(model).eval(), Between(), Feeder()
         self.device = device_of(self.model)
         self.example = batch.example[:TRIED].to(self.device)
-        self.before, self.parts = divided(self.model, layer, self.example)
-        self.parameters = [p for part in self.parts.values() for p in part.parameters(recurse=False) if p.requires_grad]
-        if not self.parameters:
-            raise ValueError(f"layer: nothing that could be trained runs after {layer!r}; choose an earlier layer")
+        self.before, after = divided(self.model, layer, self.example)
         self.layer, self.features = layer, None
+        self.intake = batch.intake if layer == batch.layer else ""
         self.network = self._stub()
         self.short = self.network is not None
         if not self.short:
             self.network = shared(self.model)
             put(self.network, layer, nn.Sequential(self.network.get_submodule(layer), self.between))
+        used = self._used()
+        self.parts = {name: part for name, part in after.items() if any(id(p) in used for p in part.parameters(recurse=False))}
+        own = [p for part in self.parts.values() for p in part.parameters(recurse=False)]
+        self.parameters = [p for p in own if id(p) in used and p.requires_grad]
+        if not self.parameters:
+            raise ValueError(f"layer: nothing that could be trained runs after {layer!r}; choose an earlier layer")
+
+    def _used(self) -> set[int]:
+        """The parameters, by their id, that the logits depend on when the layer's output is given, and that does not depend on.
+
+        A block finishes after its parts, and yet may use its own parameters (the positions of a transformer) before them.
+        """
+        asked = [p for p in self.model.parameters() if p.is_floating_point()]
+        frozen = [p for p in asked if not p.requires_grad]
+        for p in frozen:
+            p.requires_grad_(True)
+        with torch.enable_grad():
+            logits = call(self.network, self.example)
+            # An edit of the logits that decides has no gradient: then nothing can be told apart.
+            found = torch.autograd.grad(logits.sum(), asked, allow_unused=True) if logits.requires_grad else asked
+            around = [part for name, part in self.model.named_modules() if name == "" or self.layer.startswith(f"{name}.")]
+            own = [p for part in around for p in part.parameters(recurse=False) if p.is_floating_point()]
+            before = self._depends_on(own) if own else set()
+        for p in frozen:
+            p.requires_grad_(False)
+        return {id(p) for p, gradient in zip(asked, found, strict=True) if gradient is not None} - before
+
+    def _depends_on(self, parameters: list[nn.Parameter]) -> set[int]:
+        """Those of the parameters, by their id, that the layer's output depends on."""
+        seen = []
+        hook = self.model.get_submodule(self.layer).register_forward_hook(lambda module, args, output: seen.append(output))
+        try:
+            call(self.model, self.example)
+        finally:
+            hook.remove()
+        if not isinstance(seen[0], Tensor) or not seen[0].requires_grad:
+            return set()
+        found = torch.autograd.grad(seen[0].sum(), parameters, allow_unused=True)
+        return {id(p) for p, gradient in zip(parameters, found, strict=True) if gradient is not None}
 
     @torch.no_grad()
     def _stub(self) -> nn.Module | None:
@@ -101,26 +142,34 @@ class Tail:
         with capture(self.model, *self.before, self.layer) as seen:
             expected = call(self.model, self.example)
         output = seen[self.layer]
-        if not isinstance(output, Tensor) or output[0].numel() * len(self.batch) > MOST_VALUES:
+        if not isinstance(output, Tensor):
+            return None
+        self.shape = tuple(output.shape[1:])
+        output = take(output, self.intake) if self.intake else output
+        if output[0].numel() * len(self.batch) > MOST_VALUES:
             return None
         stub = shared(self.model)
         for name in self.before:
             if isinstance(seen.get(name), Tensor) and len(seen[name]) == len(self.example):
                 put(stub, name, Blank(tuple(seen[name].shape[1:])))
         put(stub, self.layer, nn.Sequential(self.feeder, self.between))
-        self.feeder.output = output
+        self.feeder.output = self._whole(output)
         try:
             found = call(stub, self.example.new_zeros(1).expand_as(self.example))
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):  # a function that zeros do not suit
             return None
         same = found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
-        self.shape = tuple(output.shape[1:])
         return stub if same else None
+
+    def _whole(self, features: Tensor) -> Tensor:
+        """The layer's output, given what the classifier takes of it."""
+        return spread(features, self.shape) if self.intake else features
 
     def _stored(self) -> Tensor:
         """The layer's output for all rows, (n, …)."""
         if self.features is None:
-            self.features = self.batch.features(self.layer)[1].reshape(len(self.batch), *self.shape)
+            features = self.batch.features(self.layer)[1]
+            self.features = features if self.intake else features.reshape(len(self.batch), *self.shape)
         return self.features
 
     def __call__(self, given: Tensor) -> Tensor:
@@ -129,7 +178,7 @@ class Tail:
         given = given.to(self.device, **layout)
         if not self.short:
             return call(self.network, given)
-        self.feeder.output = given
+        self.feeder.output = self._whole(given)
         return call(self.network, self.example.new_zeros(1).expand(len(given), *self.example.shape[1:]))
 
     @torch.no_grad()
@@ -142,8 +191,9 @@ class Tail:
         """Logits of all rows of the batch with the weights as they are now, float32 (n, K)."""
         with torch.no_grad():
             if self.short:
+                stored = self._stored()
                 each = max(1, (1 << 24) // math.prod(self.shape))
-                return torch.cat([self(part).float().cpu() for part in self._stored().split(each)])
+                return torch.cat([self(part).float().cpu() for part in stored.split(each)])
             with batches(self.network, self.batch.data.all) as (network, loop):
                 found = torch.cat([call(network, images, group).float().cpu() for images, _, group in loop])
         return found if self.batch.rows is None else found[torch.from_numpy(self.batch.rows)]
@@ -213,14 +263,28 @@ def tail_of(model: nn.Module, batch: Batch, parts: int) -> Tail:
     ValueError : `parts` is below 1, or the model is a single layer.
     """
     check_whole(parts, "n_layers")
-    order = flow(model, batch.example)
+    order = flow(model, batch.example) + [""] * (batch.last == "")
     modules = dict(model.named_modules())
     places = [i for i, name in enumerate(order) if i and any(True for _ in modules[name].parameters(recurse=False))]
     if not places:
         raise ValueError("model: no layer with parameters runs after another one, so there is nothing to change")
-    start = places[-min(parts, len(places))]
+    asked = min(parts, len(places))
+    for start in places[len(places) - asked :: -1]:  # further to the front where a block used its parameters before its parts
+        tail = cut_before(model, batch, order, start)
+        if len(tail.parts) >= asked:
+            break
+    return tail
+
+
+def cut_before(model: nn.Module, batch: Batch, order: list[str], start: int) -> Tail:
+    """The shortest tail on stored features with all that finishes from `order[start]` on; else the shortest on images."""
     first = None
-    for layer in order[max(0, start - CUTS) : start][::-1]:
+    cuts = order[max(0, start - CUTS) : start][::-1]
+    if batch.intake and batch.layer in cuts[1:]:  # what the classifier takes is less than what a block around the layer puts out
+        tail = Tail(model, batch, batch.layer)
+        if tail.short and len(tail.parts) == 1:
+            return tail
+    for layer in cuts:
         tail = Tail(model, batch, layer)
         if tail.short:
             return tail
@@ -229,7 +293,7 @@ def tail_of(model: nn.Module, batch: Batch, parts: int) -> Tail:
 
 
 def divided(model: nn.Module, layer: str, example: Tensor) -> tuple[list[str], dict[str, nn.Module]]:
-    """The outermost modules that finish before a layer, and those after it that have parameters of their own.
+    """The outermost modules that finish before a layer, and those that finish after it and have parameters of their own.
 
     Raises
     ------
@@ -245,7 +309,7 @@ def divided(model: nn.Module, layer: str, example: Tensor) -> tuple[list[str], d
     modules = dict(model.named_modules())
     fixed = {id(p) for name in early for p in modules[name].parameters()}
     parts = {}
-    for name in order[len(early) :]:
+    for name in [*order[len(early) :], ""]:
         own = {id(p) for p in modules[name].parameters(recurse=False)}
         if own and not own & fixed:
             parts[name] = modules[name]

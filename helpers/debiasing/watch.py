@@ -20,6 +20,7 @@ from helpers.debiasing.replay import Probe, make_probe, replay, replays
 from helpers.debiasing.result import Answers, CorrectionResult
 from helpers.models import layers
 from helpers.models.data_in import batches, classes_of
+from helpers.models.intake import take
 from helpers.models.prediction import hard, predict, score
 from helpers.models.running import call
 from helpers.names import choose
@@ -45,7 +46,7 @@ class Watch:
         self.penultimate, self.last = (layers.find(base, role, images) for role in ("penultimate", "last"))
         self.order = layers.flow(base, images)
         self.batch: Batch = collect(vanilla, faces, images[:PROBE], seed=seed)
-        self.check: Probe = make_probe(vanilla, self.batch.layer, images, group)
+        self.check: Probe = make_probe(vanilla, self.batch, images, group)
         self.groups = group_names(faces, self.batch.groups)
         self.classes = classes_of(faces) or tuple(map(str, range(self.batch.classes)))
         table = getattr(faces, "table", None)
@@ -74,7 +75,7 @@ class Watch:
             found = predict(model, self.faces)
             self.same_rows(found.y_true)
             return Seen(place, None, before, found.logits)
-        features, logits = self.run(model, name)
+        features, logits = self.run(model, name, place)
         return Seen(place, features, before, logits)
 
     def before(self, place: str) -> np.ndarray:
@@ -83,18 +84,19 @@ class Watch:
             if place == self.batch.layer:
                 self._before[place] = pooled(self.batch.features(place)[1].numpy())
             else:
-                self._before[place] = self.run(self.vanilla, inside(self.vanilla, place))[0]
+                self._before[place] = self.run(self.vanilla, inside(self.vanilla, place), place)[0]
         return self._before[place]
 
-    def run(self, model: nn.Module, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """One pass over the faces: features (N, d) at the layer `name`, and logits (N, K)."""
-        parts = []
+    def run(self, model: nn.Module, name: str, place: str) -> tuple[np.ndarray, np.ndarray]:
+        """One pass over the faces: features (N, d) at the layer `name`, which is `place` without edits, and logits (N, K)."""
+        parts, intake = [], self.batch.intake if place == self.batch.layer else ""
         with batches(model, self.faces) as (running, loop):
             for images, target, group in tqdm(loop, "features", unit="batch", leave=False):
                 with layers.capture(running, name) as seen, torch.inference_mode():
                     logits = call(running, images, group)
                 # Averaged batch by batch: all maps of an early layer would not fit into memory.
-                parts.append([pooled(seen[name].float().cpu().numpy()), logits.float().cpu().numpy(), target.cpu().numpy()])
+                found = pooled(take(seen[name], intake).float().cpu().numpy())
+                parts.append([found, logits.float().cpu().numpy(), target.cpu().numpy()])
         features, logits, y = (np.concatenate(column) for column in zip(*parts, strict=True))
         self.same_rows(y)
         return features, logits

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from helpers.models.data_in import batches, loader_of
 from helpers.models.editing import EDITS, Edited, append_after, edit, edits, unedited
+from helpers.models.intake import intake_of, is_vector, take
 from helpers.models.running import call, device_of, evaluating, untouched_random_state
 from helpers.names import choose
 
@@ -34,13 +35,13 @@ __all__ = [
 
 @contextmanager
 def _watched(model: nn.Module, names, look) -> Iterator[None]:
-    """Inside the block `look(name, output)` runs after each forward pass of each named layer."""
+    """Inside the block `look(name, args, output)` runs after each forward pass of each named layer."""
     layers = dict(model.named_modules())
     with ExitStack() as stack:
         for name in names:
             if name not in layers:
                 choose(name, filter(None, layers), "names")
-            hook = layers[name].register_forward_hook(lambda module, args, output, name=name: look(name, output))
+            hook = layers[name].register_forward_hook(lambda module, args, output, name=name: look(name, args, output))
             stack.callback(hook.remove)
         yield
 
@@ -64,7 +65,7 @@ def capture(model: nn.Module, *names: str) -> Iterator[dict[str, Tensor]]:
     """
     outputs: dict[str, Tensor] = {}
 
-    def keep(name, output):
+    def keep(name, args, output):
         # A copy: an in-place ReLU after the layer would otherwise rewrite what was captured.
         outputs[name] = tree_map(lambda part: part.detach().clone() if isinstance(part, Tensor) else part, output)
 
@@ -88,7 +89,7 @@ def flow(model: nn.Module, example: Tensor) -> list[str]:
     order: dict[str, None] = {}
     names = [name for name, _ in model.named_modules() if name]
     with evaluating(model), torch.no_grad(), untouched_random_state():
-        with _watched(model, names, lambda name, output: order.setdefault(name)):
+        with _watched(model, names, lambda name, args, output: order.setdefault(name)):
             call(model, example.to(device_of(model)))
     return list(order)
 
@@ -143,7 +144,7 @@ def _find_role(model: nn.Module, role: str, example: Tensor) -> str:
     image = example[:1].detach().to(device_of(model)).clone().requires_grad_(True)
     ends: list[tuple[str, object]] = []  # (layer, node of the graph that made its output), in order of execution
 
-    def note(name, output):
+    def note(name, args, output):
         ends.extend(
             (name, part.grad_fn)
             for part in tree_leaves(output)
@@ -249,17 +250,39 @@ def _one_name(model: nn.Module, names: list[str]) -> str:
     return innermost[-1]
 
 
+def find_intake(model: nn.Module, layer: str, images: Tensor, group: Tensor) -> str:
+    """What the classifier takes of the output of the penultimate layer: a name of `intake.INTAKES`, or "" for something else.
+
+    Parameters
+    ----------
+    model : nn.Module in evaluation mode
+    layer : str, name of the penultimate layer
+    images, group : a few images (n, 3, H, W), and their groups (n,)
+    """
+    last = find(model, "last", images[:1])
+    inputs, outputs = {}, {}
+
+    def note(name, args, output):
+        inputs[name], outputs[name] = args, output
+
+    with torch.no_grad(), _watched(model, (layer, last), note):
+        logits = call(model, images, group)
+    taken = inputs[last][0] if last and inputs[last] else None
+    return intake_of(outputs[layer], taken, model.get_submodule(last), logits)
+
+
 @dataclass(frozen=True)
 class Features:
     """What one pass over the data showed at one layer.
 
     Attributes
     ----------
-    features : float32 (N, d); (N, C, H, W) at a layer with a map of more than one position
+    features : float32 (N, d); (N, C, H, W) at a layer with a map of more than one position, (N, T, d) at one with tokens
     y : int64 (N,), targets
     group : int64 (N,)
     logits : float32 (N, K)
     layer : str, the name that the role was resolved to
+    intake : str, what the features are of the layer's output, "" for all of it; see `features`
     """
 
     features: np.ndarray
@@ -267,6 +290,7 @@ class Features:
     group: np.ndarray
     logits: np.ndarray
     layer: str = ""
+    intake: str = ""
 
 
 def features(
@@ -279,6 +303,10 @@ def features(
     progress: bool = False,
 ) -> Features:
     """The output of one layer for every image, with the logits, in one pass over the data.
+
+    At "penultimate" the features are what the classifier takes: where a function without a module stands between, the first
+    token of (N, T, d), as in a vision transformer, or the mean over positions or tokens. An edit that treats
+    all of these alike, put after the layer, acts on the features as it would right before the classifier.
 
     Parameters
     ----------
@@ -297,7 +325,7 @@ def features(
     ------
     ValueError : bad data (see `data_in.batches`), no such layer, or a layer that does not run.
     """
-    rows, name = [], None
+    rows, name, intake = [], None, ""
     with batches(model, data, device=device, batch_size=batch_size) as (model, loop):
         total = len(loader_of(data, batch_size))
         for images, target, group in tqdm(loop, "features", total=total, unit="batch", leave=False, disable=not progress):
@@ -309,11 +337,12 @@ def features(
                 raise ValueError(
                     f"layer: {name!r} puts out no tensor; layers that run: {', '.join(flow(model, images[:1]))}"
                 )
-            output = seen[name]
-            output = output.flatten(1) if output[0].numel() == output.shape[1] else output
+            if not rows and layer == "penultimate" and not is_vector(seen[name]):
+                intake = find_intake(model, name, images[:2], group[:2])
+            output = take(seen[name], intake)
             rows.append(
                 [part.float().cpu().contiguous().numpy() for part in (output, logits)]
                 + [part.cpu().numpy() for part in (target, group)]
             )
     output, logits, y, group = (np.concatenate(column) for column in zip(*rows, strict=True))
-    return Features(output, y, group, logits, name)
+    return Features(output, y, group, logits, name, intake)
