@@ -343,3 +343,30 @@ def test_the_table_for_people_has_every_answer_with_its_interval(examined):
         "relevance on smiling", "predicts one class",
     ]  # fmt: skip
     assert table.loc["LEACE", "flips"].count("[") == 1 and "LEACE" in str(examined) and "<table" in examined._repr_html_()
+
+
+class Tokens(nn.Module):
+    """A network whose classifier takes the first of several tokens, by a function, as a vision transformer's does."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.norm, self.head = nn.Conv2d(3, 6, 4, 4), nn.LayerNorm(6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.head(self.norm(self.patches(x).flatten(2).transpose(1, 2))[:, 0])
+
+
+def test_of_a_transformer_the_class_token_is_probed_before_and_after():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, trained = Tokens().eval(), Tokens().eval()
+    faces, taken = patches(n=60), []
+    watch = Watch(model, faces, seed=0)
+    for network in (model, trained, append_after(model, "norm", Affine(6, torch.diag(torch.arange(6.0))))):
+        seen, taken = watch(network, None), []
+        hook = network.head.register_forward_pre_hook(lambda module, args, taken=taken: taken.append(args[0]))
+        logits = predict(network, faces).logits
+        hook.remove()
+        assert seen.layer == "norm"
+        np.testing.assert_allclose(seen.features, torch.cat(taken), atol=1e-5)
+        np.testing.assert_allclose(seen.logits, logits, atol=1e-5)
