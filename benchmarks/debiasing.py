@@ -147,6 +147,8 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
             raise ValueError(f"{name}: the runs are of different networks; make them on one machine")
         y, group = truth(name)
         by_side = {side: part.set_index("method") for side, part in of_problem.groupby("side")}
+        if "ours" not in by_side:
+            continue
         mine, theirs = by_side["ours"], by_side.get("detoxai", pd.DataFrame())
         together = mine.loc[TOGETHER] if TOGETHER in mine.index else None
         if together is not None:
@@ -186,7 +188,10 @@ def paired(theirs: np.ndarray, mine: np.ndarray, y, group) -> dict[str, float]:
     cells = {}
     for name, row in (("ba", overall), ("gap", gap)):
         cells |= {f"{name}_change": row.change, f"{name}_low": row.low, f"{name}_high": row.high}
-    return cells
+    gains = cells["ba_low"] > 0 or cells["gap_high"] < 0
+    losses = cells["ba_high"] < 0 or cells["gap_low"] > 0
+    verdict = {(True, False): "better", (False, True): "worse", (True, True): "traded", (False, False): "alike"}
+    return cells | {"verdict": verdict[bool(gains), bool(losses)]}
 
 
 def chosen(runs: pd.DataFrame) -> str | None:
@@ -199,7 +204,11 @@ def chosen(runs: pd.DataFrame) -> str | None:
 
 
 def readable(found: pd.DataFrame) -> str:
-    """Means over the seeds of each strength, and how the pairs stand, as text."""
+    """Means over the seeds of each strength, and how the pairs stand, as text.
+
+    "better": ours is better in one number beyond the paired interval and not worse in the other; "traded": better in one and
+    worse in the other, as any model is that is compared with one of a constant prediction, whose gap is 0.
+    """
     found = found.assign(kind=found.problem.str.rpartition("-")[0])
     lines = []
     for kind, part in found.groupby("kind"):
@@ -210,12 +219,13 @@ def readable(found: pd.DataFrame) -> str:
                 lines.append(f"{key:12} {rows.cpu.mean():.1f} s, {rows.passes.mean():.2f} forward passes over all data")
                 continue
             mean = rows.mean(numeric_only=True)
-            text = f"{key:12} {mean.balanced_accuracy:.3f} / {mean.equalized_odds:.3f}  {mean.cpu:6.0f}"
+            text = f"{key:12} {mean.balanced_accuracy:.3f} / {mean.equalized_odds:.3f}  "
+            text += f"{mean.cpu:6.0f}" if mean.cpu == mean.cpu else " " * 6
             if "chosen" in rows and rows.chosen.notna().any():
                 text += f"   {', '.join(rows.chosen)}"
             elif "detoxai_cpu" in rows and rows.detoxai_cpu.notna().any():
                 text += f" {mean.detoxai_balanced_accuracy:.3f} / {mean.detoxai_equalized_odds:.3f}  {mean.detoxai_cpu:6.0f}   "
-                text += "; ".join(
+                text += f"{', '.join(f'{n} {verdict}' for verdict, n in rows.verdict.value_counts().items())}: " + "; ".join(
                     f"{r.ba_change:+.3f} [{r.ba_low:+.3f}, {r.ba_high:+.3f}] / "
                     f"{r.gap_change:+.3f} [{r.gap_low:+.3f}, {r.gap_high:+.3f}]"
                     for r in rows.itertuples()
