@@ -6,13 +6,13 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from helpers.debiasing.dfr import equal_weights, is_linear_head, regress, tuned, with_head
+from helpers.debiasing.dfr import equal_weights
 from helpers.debiasing.holdout import stratified
 from helpers.debiasing.method import Batch, method
 from helpers.debiasing.pclarc import shrunk
 from helpers.debiasing.reading import sample
+from helpers.debiasing.reread import refitted
 from helpers.models.affine import LowRank
-from helpers.models.intake import weights_of
 from helpers.models.layers import append_after
 
 INVERSE_PENALTY = 0.1  # of the probes: with less of it a weak probe takes much of the target along, with more it follows noise
@@ -50,7 +50,8 @@ def inlp(
     C : float > 0, inverse penalty of the probes (scikit-learn's) on features of unit scale
     whiten : bool; False takes R = 1
     retrain : bool, fit the classifier anew to what is left of the features, as the paper does, by the regression of DFR;
-        where the edit stands right before a linear classifier, which has learned from what is removed
+        where the edit stands right before a linear classifier, which has learned from what is removed. What it changes is
+        put into the edit (`refitted`)
 
     Returns
     -------
@@ -81,13 +82,8 @@ def inlp(
     if basis.shape[1] == 0:
         batch.note("the first probe is at chance already: nothing is projected out")
         down = up = np.zeros((x.shape[1], 1))  # an edit that changes nothing, of a shape that every exporter takes
-    edited = append_after(model, name, LowRank(x.shape[1], down.shape[1], middle, down, up))
-    has_bias = weights_of(model.get_submodule(batch.last))[1] is not None
-    if not (retrain and name == batch.layer and has_bias and is_linear_head(model, batch)):
-        return edited
-    left = x - (x - middle) @ down @ up.T
-    rng = np.random.default_rng(batch.seed)
-    return with_head(edited, batch.last, *regress(left, batch.y, cell, tuned(left, batch.y, cell, rng), 0, rng))
+    edit = LowRank(x.shape[1], down.shape[1], middle, down, up)
+    return append_after(model, name, refitted(edit, model, batch) if retrain and name == batch.layer else edit)
 
 
 def whitening(x: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from helpers.debiasing.method import Batch, method
 from helpers.debiasing.reading import rows
+from helpers.debiasing.reread import refitted
 from helpers.models.affine import LowRank
 from helpers.models.layers import append_after
 
@@ -21,7 +22,9 @@ WIDEST = 8192  # a covariance of 8192 x 8192 doubles is 0.5 GB; wider layers nee
 
 
 @method("LEACE", needs={"features"})
-def leace(model: nn.Module, batch: Batch, *, layer: str = "penultimate", shrinkage: bool = True) -> nn.Module:
+def leace(
+    model: nn.Module, batch: Batch, *, layer: str = "penultimate", shrinkage: bool = True, retrain: bool = True
+) -> nn.Module:
     """Erase the group linearly from the features of a layer (LEACE).
 
     With Z the one-hot group, W = Sigma_xx^(-1/2) and P the orthogonal projection onto the column space of
@@ -34,10 +37,14 @@ def leace(model: nn.Module, batch: Batch, *, layer: str = "penultimate", shrinka
     layer : str, "penultimate", "last" or a layer's name; at a map the edit acts on the channels of every position
     shrinkage : bool, shrink Sigma_xx towards a multiple of the identity (steadier when rows are few); the
         group means are equal either way, only the size of the change differs
+    retrain : bool, fit the classifier anew to the erased features, as the paper does (Section 5), by the regression of DFR;
+        where the edit stands right before a linear classifier, which has learned from what is erased. What it changes is put
+        into the edit (`refitted`)
 
     Returns
     -------
-    A copy of `model` with a `LowRank` edit of rank at most groups - 1 after the layer.
+    A copy of `model` with a `LowRank` edit after the layer, of rank at most groups - 1, and as many more as there are outputs if the
+    classifier is fitted anew.
 
     Raises
     ------
@@ -58,7 +65,8 @@ def leace(model: nn.Module, batch: Batch, *, layer: str = "penultimate", shrinka
                 )
             yield features, group[torch.from_numpy(image)]
 
-    return append_after(model, name, fit_eraser(checked(), batch.groups, shrinkage))
+    edit = fit_eraser(checked(), batch.groups, shrinkage)
+    return append_after(model, name, refitted(edit, model, batch) if retrain and name == batch.layer else edit)
 
 
 def fit_eraser(parts: Iterable[tuple[Tensor, Tensor]], groups: int, shrinkage: bool = True) -> LowRank:
