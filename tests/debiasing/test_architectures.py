@@ -140,10 +140,10 @@ class Case:
             hook.remove()
         return torch.cat(seen)
 
-    def close(self, found, expected):
-        """Within 1e-5 of the outputs' scale."""
+    def close(self, found, expected, least=0.0):
+        """Within 1e-5 of the outputs' scale, or within `least`."""
         scale = max(1.0, float(expected.abs().max()))
-        torch.testing.assert_close(torch.as_tensor(found), expected, atol=1e-5 * scale, rtol=0)
+        torch.testing.assert_close(torch.as_tensor(found), expected, atol=max(1e-5 * scale, least), rtol=0)
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
@@ -213,15 +213,18 @@ def test_exported(case):
             program = torch.export.export(model, (images,), options, strict=strict)
             case.close(program.module()(images, **options).detach(), expected)
         if case.outputs == 2:
-            run_onnx(case, program, (images, *options.values()), expected)
+            run_onnx(case, model, program, (images, *options.values()), expected)
 
 
-def run_onnx(case, program, inputs, expected):
+def run_onnx(case, model, program, inputs, expected):
+    with torch.inference_mode():
+        exact = call(copy.deepcopy(model).double(), inputs[0].double(), case.group[:6])
     onnx = torch.onnx.export(program, dynamo=True, verbose=False)
     session = onnxruntime.InferenceSession(onnx.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [node.name for node in session.get_inputs()]
     (found,) = session.run(None, {name: value.numpy() for name, value in zip(names, inputs, strict=True)})
-    case.close(found, expected)
+    # Single precision leaves the logits of some deep random networks open by more than 1e-5, with and without an edit.
+    case.close(found, expected, least=2 * float((expected - exact).abs().max()))
 
 
 class OtherNames(FunctionalHead):
