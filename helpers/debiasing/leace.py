@@ -43,8 +43,8 @@ def leace(
 
     Returns
     -------
-    A copy of `model` with a `LowRank` edit after the layer, of rank at most groups - 1, and as many more as there are outputs if the
-    classifier is fitted anew.
+    A copy of `model` with a `LowRank` edit after the layer, of rank at most groups - 1, and as many more as there are outputs
+    if the classifier is fitted anew.
 
     Raises
     ------
