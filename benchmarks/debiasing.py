@@ -135,9 +135,9 @@ def bits(row) -> np.ndarray:
 def truth(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Targets and groups of a problem's test images."""
     kind, *numbers = name.split("-")
-    made = {"split": "test", "seed": int(numbers[-1]), "progress": False}
-    faces = helpers.load_faces("orl", **made) if kind == "orl" else helpers.load_faces(
-        "illustrated", n=1000, styles=STYLE, **made)  # fmt: skip
+    made = {"split": "test", "seed": int(numbers[-1])}
+    faces = helpers.load_faces(kind, **made) if kind == "orl" else helpers.load_faces(
+        "illustrated", n=1000, styles=STYLE, progress=False, **made)  # fmt: skip
     return faces.targets, faces.group
 
 
