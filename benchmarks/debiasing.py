@@ -129,6 +129,8 @@ def keep() -> pd.DataFrame:
 
 def bits(row) -> np.ndarray:
     """The predictions of a run, int64 (n,)."""
+    if not row.n:
+        return np.zeros(0, np.int64)
     return np.unpackbits(np.frombuffer(bytes.fromhex(row.predicted), np.uint8))[: row.n].astype(np.int64)
 
 
