@@ -28,7 +28,7 @@ def inlp(
     iterations: int = 20,
     C: float = INVERSE_PENALTY,
     whiten: bool = True,
-    retrain: bool = True,
+    retrain: bool | None = None,
 ) -> nn.Module:
     """Project the features onto the null space of one group probe after another (iterated nullspace projection).
 
@@ -51,7 +51,7 @@ def inlp(
     whiten : bool; False takes R = 1
     retrain : bool, fit the classifier anew to what is left of the features, as the paper does, by the regression of DFR;
         where the edit stands right before a linear classifier, which has learned from what is removed. What it changes is
-        put into the edit (`refitted`)
+        put into the edit (`refitted`). None does so where every group has 50 images of every class
 
     Returns
     -------
@@ -83,7 +83,7 @@ def inlp(
         batch.note("the first probe is at chance already: nothing is projected out")
         down = up = np.zeros((x.shape[1], 1))  # an edit that changes nothing, of a shape that every exporter takes
     edit = LowRank(x.shape[1], down.shape[1], middle, down, up)
-    return append_after(model, name, refitted(edit, model, batch) if retrain and name == batch.layer else edit)
+    return append_after(model, name, refitted(edit, model, batch, retrain) if name == batch.layer else edit)
 
 
 def whitening(x: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

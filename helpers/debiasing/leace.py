@@ -23,7 +23,7 @@ WIDEST = 8192  # a covariance of 8192 x 8192 doubles is 0.5 GB; wider layers nee
 
 @method("LEACE", needs={"features"})
 def leace(
-    model: nn.Module, batch: Batch, *, layer: str = "penultimate", shrinkage: bool = True, retrain: bool = True
+    model: nn.Module, batch: Batch, *, layer: str = "penultimate", shrinkage: bool = True, retrain: bool | None = None
 ) -> nn.Module:
     """Erase the group linearly from the features of a layer (LEACE).
 
@@ -39,7 +39,7 @@ def leace(
         group means are equal either way, only the size of the change differs
     retrain : bool, fit the classifier anew to the erased features, as the paper does (Section 5), by the regression of DFR;
         where the edit stands right before a linear classifier, which has learned from what is erased. What it changes is put
-        into the edit (`refitted`)
+        into the edit (`refitted`). None does so where every group has 50 images of every class
 
     Returns
     -------
@@ -66,7 +66,7 @@ def leace(
             yield features, group[torch.from_numpy(image)]
 
     edit = fit_eraser(checked(), batch.groups, shrinkage)
-    return append_after(model, name, refitted(edit, model, batch) if retrain and name == batch.layer else edit)
+    return append_after(model, name, refitted(edit, model, batch, retrain) if name == batch.layer else edit)
 
 
 def fit_eraser(parts: Iterable[tuple[Tensor, Tensor]], groups: int, shrinkage: bool = True) -> LowRank:

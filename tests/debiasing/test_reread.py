@@ -52,5 +52,17 @@ def test_without_it_the_classifier_is_left_with_what_it_learned(planted):
     plain = debias(problem.model, problem.loader(), "LEACE", methods_config={"LEACE": {"retrain": False}})["LEACE"]
     fitted = debias(problem.model, problem.loader(), "LEACE")["LEACE"]
     assert plain.edits[0][1].rank == 1 and fitted.edits[0][1].rank == 2
-    assert METHODS["LEACE"].defaults["retrain"] is True
+    assert METHODS["LEACE"].defaults["retrain"] is None
     assert fitted.get_metric("balanced_accuracy") > plain.get_metric("balanced_accuracy") - 0.02
+
+
+@pytest.mark.parametrize("key", ["LEACE", "INLP"])
+def test_of_few_images_the_classifier_is_left_as_it_is_unless_one_asks(planted, key):
+    problem = planted(n=160)
+    results = {
+        retrain: debias(problem.model, problem.loader(), key, methods_config={key: {"retrain": retrain}})[key]
+        for retrain in (None, False, True)
+    }
+    ranks = {retrain: result.edits[0][1].rank for retrain, result in results.items()}
+    assert ranks[None] == ranks[False] == ranks[True] - 1
+    assert "left as it is: a group has" in results[None].note and "left as it is" not in results[False].note
