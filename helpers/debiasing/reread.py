@@ -19,12 +19,13 @@ LEAST_CELL = 50  # images of a group x class cell: of fewer, hundreds of weights
 def refitted(edit: LowRank, model: nn.Module, batch: Batch, retrain: bool | None) -> LowRank:
     """An edit right before the classifier, with what a regression on the edited features (that of DFR) makes of it.
 
-    The edit as it is, where `retrain` is False, a linear classifier does not follow, or a class is missing from the batch; and for
-    None also where a cell that occurs has fewer than `LEAST_CELL` images, which the result's note says.
+    The edit as it is, where `retrain` is False, a linear classifier does not follow, or a class is missing from the batch; and
+    for None also where a cell that occurs has fewer than `LEAST_CELL` images, which the result's note says.
     """
     if retrain is False or not is_linear_head(model, batch) or len(np.unique(batch.y)) < batch.classes:
         return edit
-    smallest = min(count for count in batch_cells(batch) if count)
+    counts = np.bincount(batch.group * batch.classes + batch.y)
+    smallest = counts[counts > 0].min()
     if retrain is None and smallest < LEAST_CELL:
         batch.note(f"the classifier is left as it is: a group has {smallest} images of a class, and {LEAST_CELL} are needed")
         return edit
@@ -33,11 +34,6 @@ def refitted(edit: LowRank, model: nn.Module, batch: Batch, retrain: bool | None
     cell, rng = batch.group * batch.classes + batch.y, np.random.default_rng(batch.seed)
     fitted = regress(x, batch.y, cell, tuned(x, batch.y, cell, rng), 0, rng)
     return reread(edit, model.get_submodule(batch.last), *fitted)
-
-
-def batch_cells(batch: Batch) -> np.ndarray:
-    """Images of each group x class cell among the rows of the batch."""
-    return np.bincount(batch.group * batch.classes + batch.y)
 
 
 def reread(edit: LowRank, head: nn.Module, weight: np.ndarray, bias: np.ndarray) -> LowRank:
