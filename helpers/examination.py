@@ -232,7 +232,7 @@ def read_results(results: Mapping[str, CorrectionResult | nn.Module]) -> Results
     read = Results()
     for name, result in results.items():
         if isinstance(result, nn.Module):
-            result = CorrectionResult(str(name), result.eval(), seconds=np.nan)
+            result = CorrectionResult(str(name), copy.deepcopy(result).eval(), seconds=np.nan)  # the caller's keeps its mode
         if not isinstance(result, CorrectionResult):
             raise ValueError(f"results[{name!r}]: {type(result).__name__} given; a result of `debias` or a module expected")
         read[str(name)] = result

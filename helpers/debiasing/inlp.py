@@ -49,7 +49,7 @@ def inlp(
     iterations : int >= 1, probes at most
     C : float > 0, inverse penalty of the probes (scikit-learn's) on features of unit scale
     whiten : bool; False takes R = 1
-    retrain : bool, fit the classifier anew to what is left of the features, as the paper does, by the regression of DFR;
+    retrain : bool or None, fit the classifier anew to what is left of the features, as the paper does, by the regression of DFR;
         where the edit stands right before a linear classifier, which has learned from what is removed. What it changes is
         put into the edit (`refitted`). None does so where every group has 50 images of every class
 

@@ -37,9 +37,9 @@ def leace(
     layer : str, "penultimate", "last" or a layer's name; at a map the edit acts on the channels of every position
     shrinkage : bool, shrink Sigma_xx towards a multiple of the identity (steadier when rows are few); the
         group means are equal either way, only the size of the change differs
-    retrain : bool, fit the classifier anew to the erased features, as the paper does (Section 5), by the regression of DFR;
-        where the edit stands right before a linear classifier, which has learned from what is erased. What it changes is put
-        into the edit (`refitted`). None does so where every group has 50 images of every class
+    retrain : bool or None, fit the classifier anew to the erased features, by the regression of DFR; where the edit stands
+        right before a linear classifier, which has learned from what is erased. What it changes is put into the edit
+        (`refitted`). None does so where every group has 50 images of every class
 
     Returns
     -------

@@ -61,13 +61,14 @@ def reread(edit: LowRank, head: nn.Module, weight: np.ndarray, bias: np.ndarray)
     V, v = as_logits(weight, bias, len(W))
     W, w, V, v = (part - part.mean(0) if len(W) > 1 else part for part in (W, np.zeros(len(W)) if w is None else w, V, v))
     mean, down, up = (part.double().cpu().numpy() for part in (edit.mean, edit.down, edit.up))
-    basis, inner = np.linalg.qr(np.linalg.pinv(W))  # W^+ (V - W) without a d x d matrix
+    inverse = np.linalg.pinv(W)
+    basis, inner = np.linalg.qr(inverse)  # W^+ (V - W) without a d x d matrix
     left, size, right = np.linalg.svd(inner @ (V - W), full_matrices=False)
     kept = size > 1e-9 * size.max(initial=0)
     left, right = basis @ left[:, kept], size[kept, None] * right[kept]
     # x - (x - mean - shift)(down, more)(up, -left)^T is the sum above for a shift that the first term does not see.
     more = (right - right @ up @ down.T).T
-    wanted = np.concatenate([np.zeros(down.shape[1]), -(right @ mean + left.T @ np.linalg.pinv(W) @ (v - w))])
+    wanted = np.concatenate([np.zeros(down.shape[1]), -(right @ mean + left.T @ inverse @ (v - w))])
     shift = np.linalg.lstsq(np.concatenate([down.T, right]), wanted, rcond=None)[0]
     rank = down.shape[1] + more.shape[1]
     return LowRank(len(mean), rank, mean + shift, np.concatenate([down, more], 1), np.concatenate([up, -left], 1))
