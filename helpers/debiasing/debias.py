@@ -91,8 +91,10 @@ def debias(
     pareto_metrics : names of the metrics to choose by
     return_type : "all"; "pareto-front", the methods that no other beats on the held-out part; or "best", the one
         nearest to the ideal point there (1 for an accuracy, 0 for a gap, Euclidean distance). Failed and
-        degenerate models are never chosen. Its `.note` tells a tie, and of which models the held-out part cannot tell it
-        apart: the 95 % intervals of both changes, paired over the images, contain zero.
+        degenerate models are never chosen, and Vanilla, where it takes part, stays unless the held-out part tells the
+        nearest apart from it: the nearest of many models on few images may be so by chance. The `.note` says so, tells a
+        tie, and names the models that cannot be told apart: the 95 % intervals of the changes, paired over the images,
+        all contain zero.
     device : where to compute; the models that come back are there. The input model stays where it is.
     include_vanilla : bool, put the model as it was into the results, and into the choice, as "Vanilla"
     test_dataloader : like `dataloader`, None to report on the held-out part
@@ -282,14 +284,13 @@ class Judge:
     def like(self, best: str, others: list[str], metrics: tuple[str, ...]) -> list[str]:
         """Which of the others the held-out part does not tell from `best` by any of the metrics.
 
-        Metrics of scores are not looked at: only decisions are compared in pairs.
+        Decisions are compared in pairs; by a metric of scores none is said to be like another.
         """
         y, group = self.batch.y[self.held_rows], self.batch.group[self.held_rows]
         found = []
         for other in others:
             pair = Answers(y, self.held[other], self.held[best], group, self.classes, of=other)
-            table = changes_of(pair.compare(best))
-            rows = table.loc[[name for name in metrics if name in table.index]]
+            rows = changes_of(pair.compare(best)).reindex(metrics)
             if ((rows["low"] <= 0) & (rows["high"] >= 0)).all():
                 found.append(other)
         return found
@@ -338,8 +339,10 @@ def selected(
     tied = f"ties with {', '.join(nearest[1:])} on the held-out part; the first is given" if nearest[1:] else ""
     best = results[nearest[0]]
     like = judge.like(nearest[0], [key for key in able if key not in nearest], names)
-    noise = f"{len(judge.held_rows)} held-out images do not tell it from {', '.join(like)}" if like else ""
-    return replace(best, note=joined([best.note, tied, noise]))
+    held = f"{len(judge.held_rows)} held-out images do not tell"
+    if VANILLA in like:
+        return replace(results[VANILLA], note=f"{nearest[0]} is nearest to the ideal, but {held} it from the model as it was")
+    return replace(best, note=joined([best.note, tied, f"{held} it from {', '.join(like)}" if like else ""]))
 
 
 def reasons(results: Results, constant: set[str]) -> str:

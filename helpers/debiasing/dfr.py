@@ -64,6 +64,7 @@ def dfr(
     if missing:
         raise ValueError(f"target: no image of class {missing} to fit on; the last layer has {batch.classes} classes")
     check_last_layer(model, batch)
+    batch.note_few("the last layer was")
     x, cell = batch.features("penultimate")[1].flatten(1).double().numpy(), batch.group * batch.classes + batch.y
     rng = np.random.default_rng(batch.seed)
     C = C if C is not None else tuned(x, batch.y, cell, rng)

@@ -20,6 +20,7 @@ from helpers.models.running import call, device_of
 
 NEEDS = frozenset({"features", "logits", "binary"})
 OTHER_IMAGES = "layer: a further pass for {!r} gave other images; give a dataloader without random augmentation"
+LEAST_CELL = 50  # images of a group x class cell: of fewer, hundreds of weights are not learned anew without loss
 CHUNK = 1 << 24  # values of a captured layer that are looked at in one go: 64 MB in float32
 
 
@@ -125,6 +126,12 @@ class Batch:
         if sentence not in self.notes:
             self.notes.append(sentence)
 
+    def note_few(self, what: str) -> None:
+        """Leave a note that something was trained on a group x class cell of fewer than `LEAST_CELL` images, if it was."""
+        if self.smallest_cell < LEAST_CELL:
+            few = f"{what} trained on as few as {self.smallest_cell} images of a group and class"
+            self.note(f"{few}: compare with the old model on many more before use")
+
     def loader(self, *, seed: int | None = None, batch_size: int | None = None) -> DataLoader:
         """Batches of (image, target, group) of these rows, in a new order at every pass; see `Rows.part`."""
         rows = np.arange(len(self.data)) if self.rows is None else self.rows
@@ -174,6 +181,11 @@ class Batch:
     def groups(self) -> int:
         """Number of groups: rows of `cells`, so that a part of the data knows the groups of the whole."""
         return len(self.cells)
+
+    @property
+    def smallest_cell(self) -> int:
+        """Number of rows of the rarest group x class cell that occurs."""
+        return int(np.unique(self.group * self.classes + self.y, return_counts=True)[1].min())
 
     @property
     def classes(self) -> int:

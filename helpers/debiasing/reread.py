@@ -9,11 +9,10 @@ import torch
 from torch import nn
 
 from helpers.debiasing.dfr import as_logits, is_linear_head, regress, tuned
-from helpers.debiasing.method import Batch
+from helpers.debiasing.method import LEAST_CELL, Batch
 from helpers.models.affine import LowRank
 from helpers.models.intake import weights_of
 
-LEAST_CELL = 50  # images of a group x class cell: of fewer, hundreds of weights are not learned anew without loss
 
 
 def refitted(edit: LowRank, model: nn.Module, batch: Batch, retrain: bool | None) -> LowRank:
@@ -24,10 +23,9 @@ def refitted(edit: LowRank, model: nn.Module, batch: Batch, retrain: bool | None
     """
     if retrain is False or not is_linear_head(model, batch) or len(np.unique(batch.y)) < batch.classes:
         return edit
-    counts = np.bincount(batch.group * batch.classes + batch.y)
-    smallest = counts[counts > 0].min()
-    if retrain is None and smallest < LEAST_CELL:
-        batch.note(f"the classifier is left as it is: a group has {smallest} images of a class, and {LEAST_CELL} are needed")
+    if retrain is None and batch.smallest_cell < LEAST_CELL:
+        few = f"a group has {batch.smallest_cell} images of a class, and {LEAST_CELL} are needed"
+        batch.note(f"the classifier is left as it is: {few}")
         return edit
     with torch.no_grad():
         x = copy.deepcopy(edit).double()(batch.features("penultimate")[1].flatten(1).double()).numpy()

@@ -116,6 +116,7 @@ def steps(
     FloatingPointError : a gradient is NaN or infinite.
     """
     check_options(lr, batch_size, augment)
+    batch.note_few("the network was")
     rng, device = np.random.default_rng(batch.seed), device_of(model)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=WEIGHT_DECAY, fused=True)

@@ -1,5 +1,6 @@
 import copy
 import hashlib
+import re
 import threading
 import time
 from dataclasses import replace
@@ -259,6 +260,45 @@ def test_the_best_tells_what_the_held_out_part_does_not_tell_it_from(planted, mo
     assert results[other].validation["balanced_accuracy"] == pytest.approx(best.validation["balanced_accuracy"], abs=0.02)
     sure = best.get_change("equalized_odds")  # without test data the results are those of the held-out part
     assert sure[2] < 0
+
+
+def test_the_model_stays_where_the_held_out_part_does_not_tell_the_best_from_it(planted, monkeypatch):
+    def shifted(by):
+        def function(model, batch):
+            moved = copy.deepcopy(model)
+            with torch.no_grad():
+                moved[-1].bias[1] += by
+            return moved
+
+        return Method(f"BY{by}", function, frozenset(), {})
+
+    for by in (-0.1, 0.1):
+        monkeypatch.setitem(METHODS, f"BY{by}", shifted(by))
+    problem, some, names = planted(n=600), ["BY-0.1", "BY0.1"], ["balanced_accuracy", "equalized_odds"]
+    results = debias(problem.model, problem.loader(), some)
+    distance = {k: np.hypot(1 - r.validation[names[0]], r.validation[names[1]]) for k, r in results.items()}
+    nearest = min(distance, key=distance.get)
+    assert nearest in some, "one of the two shifts is a little better by chance"
+    best = debias(problem.model, problem.loader(), some, return_type="best")
+    assert best.method == "Vanilla" and best.note.startswith(f"{nearest} is nearest to the ideal, but ")
+    assert debias(problem.model, problem.loader(), some, return_type="best", include_vanilla=False).method == nearest
+    # Scores are not compared in pairs, so by them the nearest is taken.
+    of_scores = debias(problem.model, problem.loader(), ["LEACE"], return_type="best", pareto_metrics=["roc_auc", *names])
+    assert of_scores.method == "LEACE"
+
+
+def test_training_on_few_images_is_told(planted):
+    few, many = planted(n=120), planted(n=800)
+    config = {"FINETUNE": {"epochs": 1, "augment": None}}
+    for problem, told in ((few, True), (many, False)):
+        results = debias(problem.model, problem.loader(), ["DFR", "FINETUNE", "PCLARC"], methods_config=config)
+        smallest = np.unique(problem.group * 2 + problem.y, return_counts=True)[1].min()
+        for key in ("DFR", "FINETUNE"):
+            assert ("trained on as few as" in results[key].note) == told
+            if told:
+                count = int(re.search(r"as few as (\d+) images", results[key].note)[1])
+                assert count == smallest - max(1, round(smallest / 4)), "a quarter of each cell is held out"
+        assert results["PCLARC"].note == ""
 
 
 def test_options_are_merged_and_never_written_to(planted):
