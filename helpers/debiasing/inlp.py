@@ -15,7 +15,7 @@ from helpers.debiasing.reread import refitted
 from helpers.models.affine import LowRank
 from helpers.models.layers import append_after
 
-INVERSE_PENALTY = 0.1  # of the probes: with less of it a weak probe takes much of the target along, with more it follows noise
+INVERSE_PENALTY = 0.01  # of the probes: with less of it a weak probe takes much of the target along, with more it follows noise
 SURE = 1.64  # standard errors above chance that are still chance
 
 

@@ -14,7 +14,6 @@ from helpers.models.affine import LowRank
 from helpers.models.intake import weights_of
 
 
-
 def refitted(edit: LowRank, model: nn.Module, batch: Batch, retrain: bool | None) -> LowRank:
     """An edit right before the classifier, with what a regression on the edited features (that of DFR) makes of it.
 
