@@ -147,10 +147,10 @@ def debias(
     batch = collect(work, dataloader, images, seed=seed)
     check_seen(batch)
     fit_rows, held_rows = split(batch, seed, group_names(dataloader, batch.groups))
-    test = batch if test_dataloader is None else collect(work, test_dataloader, images, seed=seed)
+    held = batch.take(held_rows)
+    test = held if test_dataloader is None else collect(work, test_dataloader, images, seed=seed)
     check_targets(test.y, test.logits.shape[1])
-    probe = make_probe(work, batch, images, group)
-    judge = Judge(batch, held_rows, dataloader, test, probe, metrics, pareto_metrics, seed)
+    judge = Judge(held, test, dataloader, make_probe(work, batch, images, group), metrics, pareto_metrics, seed)
 
     vanilla = judge(CorrectionResult(VANILLA, copy.deepcopy(work)), ())
     if lacking := [name for name in pareto_metrics if name not in vanilla.validation]:
@@ -158,7 +158,8 @@ def debias(
         raise ValueError(f"pareto_metrics: {lacking[0]!r} has no one value for {batch.classes} classes; of {accepted}")
     results = Results({VANILLA: vanilla} if include_vanilla else {})
     fit_on = batch.take(fit_rows)
-    expected = {key: expected_seconds(METHODS[key], options[key], batch, fit_on, test) for key in chosen}
+    judged = len(held) + (len(test) if test is not held else 0)
+    expected = {key: expected_seconds(METHODS[key], options[key], fit_on, judged) for key in chosen}
     told = f"{{desc}} {{percentage:3.0f}} % |{{bar}}| {{elapsed}} of {about(sum(expected.values()))}"
     with tqdm(total=sum(expected.values()), desc="debias", bar_format=told, leave=False) as bar:
         for key in chosen:
@@ -168,17 +169,17 @@ def debias(
     return selected(results, return_type, pareto_metrics, judge)
 
 
-def expected_seconds(entry: Method, options: dict, batch: Batch, fit_on: Batch, test: Batch) -> float:
+def expected_seconds(entry: Method, options: dict, fit_on: Batch, judged: int) -> float:
     """How long a method will take, from what it costs in passes and the time that the first pass over the data took.
 
-    One that runs the network gives a model that has to be run on all data once more to be judged.
+    One that runs the network gives a model that has to be run once more on the `judged` images.
     """
     try:
         passes = float(entry.passes(fit_on, **options))
     except (TypeError, ValueError):  # an option that the method itself will refuse, by name
         passes = 0.0
-    judged = batch.seconds + (test.seconds if test is not batch else 0.0) if passes else 0.0
-    return LEAST_SECONDS + passes * batch.seconds * len(fit_on) / len(batch) + judged
+    each = fit_on.seconds / len(fit_on.data)
+    return LEAST_SECONDS + each * (passes * len(fit_on) + (judged if passes else 0))
 
 
 def about(seconds: float) -> str:
@@ -228,39 +229,36 @@ def applied(entry: Method, options: dict, model: nn.Module, batch: Batch) -> nn.
 
 
 class Judge:
-    """Fills a result with what its model does on the held-out part and on the test data."""
+    """Fills a result with what its model does on the held-out part and on the test data, which may be the same."""
 
-    def __init__(self, batch, held_rows, data, test, probe: Probe, metrics, pareto_metrics, seed):
-        self.batch, self.held_rows, self.test = batch, held_rows, test
-        self.probe, self.metrics, self.pareto_metrics, self.seed = probe, metrics, pareto_metrics, seed
+    def __init__(self, held: Batch, test: Batch, data, probe: Probe, metrics, pareto_metrics, seed):
+        self.held, self.test, self.probe = held, test, probe
+        self.metrics, self.pareto_metrics, self.seed = metrics, pareto_metrics, seed
         self.constant: set[str] = set()  # methods that predict one class on the held-out part
-        self.held: dict[str, np.ndarray] = {}  # what each method's model predicts there
-        self.groups = group_names(data, batch.groups)
-        self.classes = classes_of(data) or tuple(map(str, range(batch.classes)))
+        self.answered: dict[str, np.ndarray] = {}  # what each method's model predicts there
+        self.groups = group_names(data, held.groups)
+        self.classes = classes_of(data) or tuple(map(str, range(held.classes)))
 
     def __call__(self, result: CorrectionResult, changed: tuple) -> CorrectionResult:
-        model = result.model
-        logits = self.logits(result, changed, self.batch)
-        held = self.audit(self.batch, logits, self.held_rows)
-        self.held[result.method] = hard(logits[self.held_rows])
-        one_class = len(np.unique(self.held[result.method])) < 2
+        logits = self.logits(result, changed, self.held)
+        self.answered[result.method] = hard(logits)
+        one_class = len(np.unique(hard(logits))) < 2
         if one_class:
             self.constant.add(result.method)
-        shown, degenerate, rows = held, one_class, self.held_rows
-        if self.test is not self.batch:
-            logits, rows = self.logits(result, changed, self.test), np.arange(len(self.test))
-            shown = self.audit(self.test, logits, rows)
-            degenerate = one_class or len(np.unique(hard(logits))) < 2
+        held = shown = self.audit(self.held, logits)
+        if self.test is not self.held:
+            logits = self.logits(result, changed, self.test)
+            shown = self.audit(self.test, logits)
         return replace(
             result,
             metrics=self.kept(metrics_of(shown)),
             validation=self.kept(metrics_of(held)),
             pareto_metrics=self.pareto_metrics,
             audit=shown,
-            answers=None if result.method == VANILLA else self.answers(self.test, logits, rows),
+            answers=None if result.method == VANILLA else self.answers(self.test, logits),
             edits=changed,
-            needs_group=bool(getattr(model, "needs_group", False)),
-            degenerate=degenerate,
+            needs_group=bool(getattr(result.model, "needs_group", False)),
+            degenerate=one_class or len(np.unique(hard(logits))) < 2,
         )
 
     def logits(self, result: CorrectionResult, changed: tuple, batch: Batch) -> np.ndarray:
@@ -269,27 +267,25 @@ class Judge:
             return batch.logits.numpy()
         return logits_of(result.model, changed, batch, self.probe)
 
-    def audit(self, batch: Batch, logits: np.ndarray, rows: np.ndarray) -> Audit:
-        """Audit of some rows of a batch."""
+    def audit(self, batch: Batch, logits: np.ndarray) -> Audit:
+        """Audit of a batch."""
         return audit(
-            batch.y[rows], hard(logits[rows]), batch.group[rows], y_score=score(logits[rows]),
-            groups=self.names(batch), classes=self.classes, seed=self.seed,
+            batch.y, hard(logits), batch.group, y_score=score(logits), groups=self.names(batch), classes=self.classes,
+            seed=self.seed,
         )  # fmt: skip
 
-    def answers(self, batch: Batch, logits: np.ndarray, rows: np.ndarray) -> Answers:
-        """What the model as it was and another with these logits say of some rows of a batch."""
-        before = hard(batch.logits.numpy()[rows])
-        return Answers(batch.y[rows], before, hard(logits[rows]), batch.group[rows], self.classes, self.names(batch))
+    def answers(self, batch: Batch, logits: np.ndarray) -> Answers:
+        """What the model as it was and another with these logits say of a batch."""
+        return Answers(batch.y, hard(batch.logits.numpy()), hard(logits), batch.group, self.classes, self.names(batch))
 
     def like(self, best: str, others: list[str], metrics: tuple[str, ...]) -> list[str]:
         """Which of the others the held-out part does not tell from `best` by any of the metrics.
 
         Decisions are compared in pairs; by a metric of scores none is said to be like another.
         """
-        y, group = self.batch.y[self.held_rows], self.batch.group[self.held_rows]
-        found = []
+        y, group, found = self.held.y, self.held.group, []
         for other in others:
-            pair = Answers(y, self.held[other], self.held[best], group, self.classes, of=other)
+            pair = Answers(y, self.answered[other], self.answered[best], group, self.classes, of=other)
             rows = changes_of(pair.compare(best)).reindex(metrics)
             if ((rows["low"] <= 0) & (rows["high"] >= 0)).all():
                 found.append(other)
@@ -339,7 +335,7 @@ def selected(
     tied = f"ties with {', '.join(nearest[1:])} on the held-out part; the first is given" if nearest[1:] else ""
     best = results[nearest[0]]
     like = judge.like(nearest[0], [key for key in able if key not in nearest], names)
-    held = f"{len(judge.held_rows)} held-out images do not tell"
+    held = f"{len(judge.held)} held-out images do not tell"
     if VANILLA in like:
         return replace(results[VANILLA], note=f"{nearest[0]} is nearest to the ideal, but {held} it from the model as it was")
     return replace(best, note=joined([best.note, tied, f"{held} it from {', '.join(like)}" if like else ""]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import numpy as np
@@ -55,6 +56,13 @@ class Rows:
         self.batch_size = max(map(len, drawn))
         self._indices = np.concatenate([np.asarray(batch, np.int64) for batch in drawn])
         self.all = self._loader(drawn)
+
+    def only(self, rows: np.ndarray) -> Rows:
+        """Some rows, int (n,) numbers of a pass of `all`, as data of their own: in that order, in batches as large as before."""
+        some = copy.copy(self)
+        some._indices = self._indices[rows]
+        some.all = self._loader([part.tolist() for part in torch.as_tensor(some._indices).split(self.batch_size)])
+        return some
 
     def __len__(self) -> int:
         return len(self._indices)

@@ -109,7 +109,7 @@ class Batch:
     source: Callable[[str], tuple[str, Tensor]] = field(repr=False, default=None)
     rows: np.ndarray | None = field(repr=False, default=None)
     data: Rows | None = field(repr=False, default=None)
-    again: Callable[[nn.Module], Batch] = field(repr=False, default=None)
+    again: Callable[[nn.Module, Rows], Batch] = field(repr=False, default=None)
     head: str = ""
     intake: str = ""
     example: Tensor | None = field(repr=False, default=None)
@@ -139,9 +139,13 @@ class Batch:
         return self.data.part(rows, seed=seed, batch_size=batch_size)
 
     def of(self, model: nn.Module) -> Batch:
-        """The same rows as another model sees them: its logits and features."""
-        whole = replace(self.again(model), notes=self.notes)
-        return whole if self.rows is None else whole.take(self.rows)
+        """The same rows, and no others, as another model sees them: its logits and features."""
+        return replace(self.again(model, self.own), cells=self.cells, notes=self.notes)
+
+    @property
+    def own(self) -> Rows:
+        """The data of these rows alone, in their order."""
+        return self.data if self.rows is None else self.data.only(self.rows)
 
     def features(self, layer: str = "penultimate") -> tuple[str, Tensor]:
         """Name of the layer and its output, float32 (n, d) or (n, C, H, W), captured once and shared by all methods."""
@@ -244,7 +248,7 @@ def collect(model: nn.Module, data, example: Tensor, *, seed: int = 0, device=No
 
     return Batch(
         y, group, logits, names["penultimate"], names["last"], seed, count_cells(y, group), source, data=data,
-        again=lambda other: collect(other, data, example, seed=seed, device=device),
+        again=lambda other, rows: collect(other, rows, example, seed=seed, device=device),
         head=head_of(model, names["last"], example), intake=seen.intake, stream=stream, example=example, seconds=seconds,
     )  # fmt: skip
 

@@ -80,7 +80,7 @@ def logits_of(model: nn.Module, changed: tuple, batch: Batch, probe: Probe) -> n
     if replays(model, changed, batch, probe):
         _, features = batch.features("penultimate")
         return replay(model, changed, batch, features.flatten(1), torch.from_numpy(batch.group)).numpy()
-    again = predict(model, batch.data.all)
+    again = predict(model, batch.own.all)
     if not (np.array_equal(again.y_true, batch.y) and np.array_equal(again.group, batch.group)):
         raise ValueError(
             "dataloader: a second pass gave other rows, so predictions cannot be matched; "

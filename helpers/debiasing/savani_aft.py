@@ -49,10 +49,10 @@ def savani_aft(
     iterations: int = 5,
     model_iterations: int | None = None,
     critic_iterations: int = 100,
-    lr: float = 2e-3,
+    lr: float = 1e-3,
     critic_lr: float = 1e-2,
     critic_linear: tuple[int, ...] = (32,),
-    batch_size: int | None = 32,
+    batch_size: int | None = 16,
     augment: str | None = "flip",
 ) -> nn.Module:
     """Adversarial fine-tuning: a critic learns how biased the model is on a batch, and the model to please it.

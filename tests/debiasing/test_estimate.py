@@ -19,7 +19,7 @@ TRAINS = {
     "SAVANIAFT": {"iterations": 2, "model_iterations": 3, "critic_iterations": 2},
     "ZHANGM": {"iterations": 5, "model_iterations": 2},
 }
-GRADIENTS = {"ZHANGM": 5 / 3}  # two of them a step instead of one
+GRADIENTS = {"ZHANGM": 0.6 + 0.4 * 5 / 3}  # two of them a step instead of one, after the warm-up
 
 
 def trained_on(key, model, batch, options):
@@ -67,12 +67,28 @@ def test_a_search_of_more_than_the_classifier_is_told_by_its_evaluations(planted
 
 def test_the_seconds_are_those_of_the_first_pass_and_of_the_pass_to_judge(planted, batch_of):
     batch = replace(batch_of(planted(n=320, seed=3)), seconds=8.0)
-    fit, test = batch.take(np.arange(240)), replace(batch, seconds=20.0)
+    fit = batch.take(np.arange(240))
     options = METHODS["FINETUNE"].defaults | {"epochs": 2}
     training = 2 * tuning.STEP * 8.0 * 240 / 320
-    assert expected_seconds(METHODS["FINETUNE"], options, batch, fit, test) == pytest.approx(1 + training + 8 + 20)
-    assert expected_seconds(METHODS["FINETUNE"], options, batch, fit, batch) == pytest.approx(1 + training + 8)
-    assert expected_seconds(METHODS["LEACE"], METHODS["LEACE"].defaults, batch, fit, test) == 1
+    assert expected_seconds(METHODS["FINETUNE"], options, fit, 480) == pytest.approx(1 + training + 8 * 480 / 320)
+    assert expected_seconds(METHODS["FINETUNE"], options, fit, 0) == pytest.approx(1 + training)
+    assert expected_seconds(METHODS["LEACE"], METHODS["LEACE"].defaults, fit, 480) == 1
+
+
+@pytest.mark.parametrize("key, again", [("FINETUNE", 0), ("ZHANGM", 240)])  # whose threshold is read off the rows to fit on
+def test_a_trained_model_is_run_on_what_it_is_judged_on_and_no_more(key, again, planted):
+    problem, fresh, seen = planted(n=320, seed=3), planted(n=64, seed=4), []
+    hook = problem.model.register_forward_hook(lambda module, args, out: seen.append(0 if module.training else len(out)))
+    few = {"FINETUNE": {"epochs": 1}, "ZHANGM": {"iterations": 2}}
+    for test, judged in ((None, 80), (fresh.loader(), 80 + 64)):
+        runs = []
+        for methods in (["LEACE"], ["LEACE", key]):  # what the first passes and the checks of layers take, and that method's
+            seen.clear()
+            debias(problem.model, problem.loader(), methods, methods_config=few, test_dataloader=test)
+            runs.append(sum(seen))
+        small = 3 * 16 * (1 + (again > 0))  # images on which layers are found and short cuts are checked
+        assert 0 <= runs[1] - runs[0] - judged - again <= small
+    hook.remove()
 
 
 def test_times_are_told_as_people_say_them():

@@ -4,6 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from helpers.debiasing import debias
+from helpers.debiasing.tuning import cell_weights, plain, tune
 from helpers.debiasing.zhangm import Adversary, away_from, train_adversary, zhangm
 
 
@@ -64,7 +65,33 @@ def test_the_gap_shrinks_and_the_accuracy_does_not(planted, groups, outputs):
     assert after.get_metric("balanced_accuracy") > before.get_metric("balanced_accuracy")
 
 
+def test_the_warm_up_is_plain_training_and_what_follows_is_not(planted, batch_of):
+    problem = planted(n=300, seed=3)
+    batch, how = batch_of(problem), {"lr": 1e-3, "batch_size": 32, "augment": "flip"}
+    plainly = tune(problem.model, batch, plain, epochs=1, weights=cell_weights(batch), **how)
+    count = 10  # steps of 32 images in an epoch of 300
+
+    def trained(warm_up):
+        found = zhangm(problem.model, batch, iterations=count, warm_up=warm_up, **how)
+        return torch.cat([parameter.flatten() for parameter in found.parameters()][: len(list(plainly.parameters()))])
+
+    expected = torch.cat([parameter.flatten() for parameter in plainly.parameters()])
+    assert torch.equal(trained(1.0), expected)
+    away = [(trained(share) - expected).norm().item() for share in (0.9, 0.5, 0.0)]
+    assert 0 < away[0] < away[1] < away[2]
+
+
 def test_rounds_and_hidden_layers(planted, batch_of):
     problem = planted(n=300)
     found = zhangm(problem.model, batch_of(problem), iterations=2, model_iterations=3, critic_linear=(8, 4), bias_metric="DP_GAP")
     assert np.isfinite(found(problem.images[:4]).detach().numpy()).all()
+
+
+@pytest.mark.parametrize(
+    "option, value",
+    [("alpha", -1), ("warm_up", 1.5), ("warm_up", float("nan")), ("critic_lr", 0), ("iterations", 0), ("critic_iterations", 1.5)],
+)
+def test_an_option_out_of_its_range_is_named(option, value, planted, batch_of):
+    problem = planted(n=60)
+    with pytest.raises(ValueError, match=f"{option}: got {value}"):
+        zhangm(problem.model, batch_of(problem), **{option: value})
