@@ -28,6 +28,7 @@ PASSES = 3
 CRITERIA = ("equalized_odds", "demographic_parity")
 WIDTH = 32  # of the critic's embedding of an image
 POOL = 256  # images from whose activations its minibatches are drawn, anew every round
+MINIBATCH = 64  # images on which it learns a bias: the gap that a fair model shows on a few is mostly chance
 
 
 def passes(batch: Batch, *, iterations: int, model_iterations: int | None, batch_size: int | None, **options) -> float:
@@ -111,7 +112,7 @@ def savani_aft(
         for step, (images, target, group) in enumerate(steps(tuned, batch, count=iterations * model_iterations, **how)):
             if step % model_iterations == 0:
                 pool = pool if step == 0 else activations(tuned, seen, batch, rng)
-                fit_critic(critic, optimizer, pool, critic_iterations, size_of(batch, batch_size), batch, criterion, rng)
+                fit_critic(critic, optimizer, pool, critic_iterations, MINIBATCH, batch, criterion, rng)
             logits = call(tuned, images, group)
             foretold = critic(seen["features"], group * batch.classes + target)
             factor = (lam * (foretold.abs() - epsilon + delta) + 1).clamp(min=1)

@@ -44,7 +44,7 @@ def zhangm(
     model_iterations: int = 1,
     lr: float = 1e-3,
     warm_up: float = 0.6,
-    batch_size: int | None = 32,
+    batch_size: int | None = 16,
     augment: str | None = "flip",
     critic_iterations: int = 5,
     critic_lr: float = 1e-2,
