@@ -50,6 +50,7 @@ def savani_aft(
     iterations: int = 5,
     model_iterations: int | None = None,
     critic_iterations: int = 100,
+    warm_up: float = 0.6,
     lr: float = 1e-3,
     critic_lr: float = 1e-2,
     critic_linear: tuple[int, ...] = (32,),
@@ -64,7 +65,9 @@ def savani_aft(
 
         max{1, lam (|g(f'(X))| - epsilon + delta) + 1} CE(f(X), y)
 
-    (Algorithm 3). At the end one threshold for everybody is chosen, as in all methods of the paper; here as `NT` does.
+    (Algorithm 3). The first rounds have no critic: the gradient of its answer, multiplied by a cross-entropy that is still large,
+    would be most of the step. At the end one threshold for everybody is chosen, as in all methods of the paper; here as `NT`
+    does.
     The paper's critic takes a minibatch as one long row and so depends on the order of its images; this one takes the means
     over each group x class cell of an embedding of the activations.
 
@@ -76,6 +79,7 @@ def savani_aft(
     lam, delta : float >= 0, weight of the critic and margin
     iterations, model_iterations, critic_iterations : int, rounds, and steps of the model and of the critic in each;
         `model_iterations` None takes as many as make `PASSES` passes over the images in all
+    warm_up : float in [0, 1], share of the rounds without the critic; 0 in the paper
     lr, batch_size, augment : see `tuning.steps`
     critic_lr : float > 0
     critic_linear : widths of the hidden layers between the critic's means and its answer
@@ -97,6 +101,8 @@ def savani_aft(
     for argument, value in (("epsilon", epsilon), ("lam", lam), ("delta", delta)):
         if not 0 <= value < math.inf:
             raise ValueError(f"{argument}: got {value!r}; a finite number of 0 or more is accepted")
+    if not 0 <= warm_up <= 1:
+        raise ValueError(f"warm_up: got {warm_up!r}; a share from 0 to 1 is accepted")
     if not 0 < critic_lr < math.inf:
         raise ValueError(f"critic_lr: got {critic_lr!r}; a finite number above 0 is accepted")
     check_whole(iterations, "iterations")
@@ -108,8 +114,12 @@ def savani_aft(
     critic = Critic(features, batch.groups * batch.classes, critic_linear).to(device_of(tuned))
     optimizer = torch.optim.Adam(critic.parameters(), lr=critic_lr)
     pool = features, batch.logits, batch.y, batch.group
+    first = round(warm_up * iterations) * model_iterations  # step with a critic
     with watched(tuned, batch.layer, batch.intake) as seen:
         for step, (images, target, group) in enumerate(steps(tuned, batch, count=iterations * model_iterations, **how)):
+            if step < first:
+                task_loss(call(tuned, images, group), target).backward()
+                continue
             if step % model_iterations == 0:
                 pool = pool if step == 0 else activations(tuned, seen, batch, rng)
                 fit_critic(critic, optimizer, pool, critic_iterations, MINIBATCH, batch, criterion, rng)

@@ -58,7 +58,9 @@ def test_the_critic_learns_to_tell_a_biased_model_by_its_activations(planted, ba
     assert again == pytest.approx(low, abs=1e-5)  # the order of the images does not matter
 
 
-@pytest.mark.parametrize("options", [{"lam": 0.0}, {"epsilon": 50.0}])
+@pytest.mark.parametrize(
+    "options", [{"lam": 0.0, "warm_up": 0.0}, {"epsilon": 50.0, "warm_up": 0.0}, {"lam": 50.0, "warm_up": 1.0}]
+)
 def test_without_the_critics_say_it_is_fine_tuning(planted, batch_of, options):
     problem = planted(n=320)
     batch = batch_of(problem)
@@ -68,8 +70,19 @@ def test_without_the_critics_say_it_is_fine_tuning(planted, batch_of, options):
     )
     for a, b in zip(found.parameters(), plainly.parameters(), strict=True):
         assert torch.equal(a, b)
-    other = savani_aft(problem.model, batch, iterations=2, model_iterations=5, lam=50.0)
-    assert not torch.equal(next(other.parameters()), next(found.parameters()))
+    for warm_up in (0.0, 0.5):
+        how = {"iterations": 2, "model_iterations": 5, "lr": 1e-3, "batch_size": 32, "augment": "flip"}
+        other = savani_aft(problem.model, batch, lam=50.0, warm_up=warm_up, **how)
+        assert not torch.equal(next(other.parameters()), next(found.parameters()))
+
+
+@pytest.mark.parametrize(
+    "option, value", [("warm_up", -0.1), ("warm_up", 2), ("lam", -1), ("delta", float("inf")), ("critic_lr", 0)]
+)
+def test_an_option_out_of_its_range_is_named(option, value, planted, batch_of):
+    problem = planted(n=60)
+    with pytest.raises(ValueError, match=f"{option}: got {value}"):
+        savani_aft(problem.model, batch_of(problem), **{option: value})
 
 
 def test_the_critics_gradient_reaches_the_model_through_the_activations(planted, batch_of):
