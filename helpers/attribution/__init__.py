@@ -4,6 +4,10 @@
     frame = evaluate(model, images, {"ig": maps, "chance": random_maps(images)}, masks=masks)
     summary(frame)                                                     # mean with interval, method × metric
 
+    regions(maps, masks, group)                                        # does it look elsewhere for some groups?
+    shift(before, after, masks, group)                                 # where did a fix move it?
+    quality(frame, group)                                              # are the maps equally good for all?
+
 `methods()` and `metrics()` list what there is, what it needs and what it costs.
 """
 
@@ -13,5 +17,8 @@ from .explain import attribute, random_maps
 from .faithfulness import curve
 from .method import methods
 from .metric import metrics
+from .quality import quality
+from .regions import regions
+from .shift import shift
 
-__all__ = ["attribute", "curve", "evaluate", "methods", "metrics", "random_maps", "summary"]
+__all__ = ["attribute", "curve", "evaluate", "methods", "metrics", "quality", "random_maps", "regions", "shift", "summary"]
