@@ -40,7 +40,8 @@ def template(
 
     Returns
     -------
-    dict name -> bool (H, W) with the names `brows, eyes, mouth, nose, hair, skin, background`; each pixel is in exactly one
+    dict name -> bool (H, W) with the names `brows, eyes, mouth, nose, hair, skin, background`; each pixel is in exactly one.
+    On very small images the small ones may have none
 
     Raises
     ------
@@ -53,7 +54,7 @@ def template(
     face is an ellipse of 2.3 d by 3.4 h, and hair what is within 0.45 d of it and above 0.9 h, and the uppermost eighth of the
     face. Proportions were chosen by eye on mean faces, not measured.
     """
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = _sides(size)
     points = ALIGNED[choose(aligned, ALIGNED, "aligned")] if isinstance(aligned, str) else aligned
     left, right, mouth = _checked(points)
     x, y = np.meshgrid((np.arange(width) + 0.5), (np.arange(height) + 0.5))
@@ -87,6 +88,14 @@ def template(
         free &= ~masks[name]
     masks["skin"] = free
     return {name: masks[name] for name in REGIONS if name in masks}
+
+
+def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    sides = (size, size) if isinstance(size, int) else size
+    whole = isinstance(sides, tuple) and len(sides) == 2 and all(type(side) is int and side > 0 for side in sides)
+    if not whole or isinstance(size, bool):
+        raise ValueError(f"size: {size!r} given; expected a whole number of pixels, or (H, W)")
+    return sides
 
 
 def _checked(points: Sequence[Point]) -> np.ndarray:
