@@ -52,7 +52,7 @@ class GroupResult:
 
     def __repr__(self) -> str:
         """Size and the differences beyond noise; the tables are in the attributes."""
-        groups = self.by_group["group"].nunique()
+        groups = len({*self.by_group["group"]} - {"all"}) or 1
         found = self.differences[self.differences["verdict"] == DIFFERS]
         told = [_told(row) for _, row in found.reindex(found["difference"].abs().sort_values(ascending=False).index).iterrows()]
         shown = f": {'; '.join(told[:4])}{'; …' if len(told) > 4 else ''}" if told else ""

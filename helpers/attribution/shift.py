@@ -84,13 +84,21 @@ def shift(
     table = table[["method", "group", "region", "before", "after", "value", "low", "high", "p", "n", "people"]]
     table = judged(table, doubted, confidence)
     gaps = judged(labelled(differences(change, members, draws), columns), doubted, confidence)
-    notes = notes_on(table, n_permutations, confidence, randomised is not None)
+    notes = notes_on(table, n_permutations, confidence, randomised is not None) + _too_few(table, confidence)
     return unnamed(
         GroupResult(
             table, gaps, None, pd.DataFrame(change, columns=pd.MultiIndex.from_frame(columns)),
             f"change of the {measure} of {kind} relevance by region", confidence, doubted, tuple(notes),
         )
     )  # fmt: skip
+
+
+def _too_few(table: pd.DataFrame, confidence: float) -> list[str]:
+    """Groups of so few people that no assignment of signs is rare enough for Holm's correction."""
+    tested = int(table["p_holm"].notna().sum())
+    most = table[table["p_holm"].notna()].groupby("group", sort=False)["people"].max()
+    few = most[2.0 ** (1 - most) * tested > 1 - confidence]
+    return [f"{name}: {people} people are too few for {tested} hypotheses, whatever they show" for name, people in few.items()]
 
 
 def _means(values: np.ndarray, members: Members) -> np.ndarray:
