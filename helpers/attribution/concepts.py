@@ -43,7 +43,7 @@ from tqdm.auto import tqdm
 from helpers.bias.inputs import read_people
 from helpers.bias.permutation import holm
 from helpers.bias.settings import share, whole
-from helpers.debiasing.cav import DIRECTIONS, compared, kind_of
+from helpers.debiasing.cav import DIRECTIONS, OF_MEANS, compared, kind_of
 from helpers.debiasing.debias import group_names
 from helpers.models.data_in import batches, check_logits, check_targets, classes_of, loader_of
 from helpers.models.layers import find, flow
@@ -127,7 +127,7 @@ def concepts(
     ValueError : fewer than two groups, no class with two images of each side, a layer that does not run or that no gradient
         reaches, identities that do not fit, an unknown cav_type or layer (the nearest is named).
     """
-    find_vector, names = DIRECTIONS[kind_of(cav_type)], [layers] if isinstance(layers, str) else list(layers)
+    kind, names = kind_of(cav_type), [layers] if isinstance(layers, str) else list(layers)
     share(confidence, "confidence")
     whole(halves, "halves", least=2)
     whole(n_random, "n_random")
@@ -141,29 +141,28 @@ def concepts(
     classes = classes_of(data) or tuple(map(str, range(int(y.max()) + 1)))
 
     rng = np.random.default_rng(seed)
-    drawn = [_half(y, group, person, rng) for _ in range(halves)]
-    dealt = [_dealt(y, group, person, rng) for _ in range(n_random)]
-    everything = np.arange(len(y))
+    drawn = np.stack([_half(y, group, person, rng) for _ in range(halves)])
+    dealt = np.stack([_dealt(y, group, person, rng) for _ in range(n_random)])
+    everything = np.ones((1, len(y)), dtype=bool)
     work = [(layer, code) for layer in seen for code in compared(np.unique(group))]
     lines, scores = [], []
     for layer, code in tqdm(work, "concepts", disable=not progress):
         at, member = seen[layer], group == code
         if not both_sides(member, y).any():
             raise ValueError(f"group: no class has two images of {groups[code]} and two of others, so nothing can be compared")
-        measure = lambda rows, member, at=at: scored(at, y, member, rows, find_vector, seed)
-        whole_set = measure(everything, member)
-        concept = [measure(rows, member) for rows in drawn]
-        random = [measure(everything, labels == code) for labels in dealt]
-        apart = np.nanmean([_separation(at, y, member, rows, find_vector, seed) for rows in drawn])
+        whole_set, concept, random = (
+            scored(at, y, members, inside, kind, seed)
+            for members, inside in ((member, everything), (member, drawn), (dealt == code, everything))
+        )
+        apart = [_separation(at, y, member, half, DIRECTIONS[kind], seed) for half in drawn]
         for k in np.unique(y):
-            value = whole_set[k]
-            halved, chance = (np.array([each[k] for each in found]) for found in (concept, random))
+            value, halved, chance = whole_set[k][0], concept[k], random[k]
             lines.append(
                 {"layer": layer, "target": classes[k], "group": groups[code], **_row(value, halved, chance, confidence),
-                 "separation": apart, "n": int((y == k).sum())}
+                 "separation": np.nanmean(apart) if np.isfinite(apart).any() else np.nan, "n": int((y == k).sum())}
             )  # fmt: skip
-            for kind, found in (("concept", halved), ("random", chance)):
-                labels = {"layer": layer, "target": classes[k], "group": groups[code], "kind": kind}
+            for source, found in (("concept", halved), ("random", chance)):
+                labels = {"layer": layer, "target": classes[k], "group": groups[code], "kind": source}
                 scores.append(pd.DataFrame({**labels, "tcav": found[:, 0], "effect": found[:, 1]}))
     table = pd.DataFrame(lines)
     adjusted = pd.Series(holm(table["p"].to_dict()), dtype=float)
@@ -228,16 +227,54 @@ def own_log_odds(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def scored(
-    at: Slopes, y: np.ndarray, member: np.ndarray, rows: np.ndarray, find_vector: Callable, seed: int
-) -> dict[int, tuple[float, float]]:
-    """TCAV score and effect for each class, with the concept vector from the images `rows`; NaN where there is none."""
-    vector, distance = concept_vector(at.features[rows], y[rows], member[rows], find_vector, seed)
-    slope, own = at.gradients[rows] @ vector, y[rows]
-    found = {}
+    at: Slopes, y: np.ndarray, member: np.ndarray, inside: np.ndarray, kind: str, seed: int
+) -> dict[int, np.ndarray]:
+    """TCAV scores and effects of several concept vectors.
+
+    Parameters
+    ----------
+    at : of N images.  y : int64 (N,)
+    member : bool (R, N) or (N,), who is in the group
+    inside : bool (R, N) or (1, N), the images that are looked at
+    kind : a name in `DIRECTIONS`.  seed : for directions that draw
+
+    Returns
+    -------
+    class -> float64 (R, 2), TCAV score and effect; NaN where there is no vector.
+    """
+    member, inside = np.broadcast_arrays(np.atleast_2d(member), inside)
+    if kind in OF_MEANS:
+        vectors, lengths = vectors_of_means(at.features, y, member, inside), 1.0
+    else:
+        found = [
+            concept_vector(at.features[rows], y[rows], of[rows], DIRECTIONS[kind], seed)
+            for of, rows in zip(member, inside, strict=True)
+        ]
+        vectors, lengths = np.stack([vector for vector, _ in found]), np.array([length for _, length in found])
+    vectors = np.where(vectors.any(1, keepdims=True), vectors, np.nan)
+    scores = {}
     for k in np.unique(y):
-        mine = slope[own == k]
-        there = len(mine) and vector.any()
-        found[int(k)] = ((mine > 0).mean(), mine.mean() * distance) if there else (np.nan, np.nan)
+        mine = y == k
+        slope, weight = vectors @ at.gradients[mine].T, inside[:, mine]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            tcav, effect = (((each * weight).sum(1) / weight.sum(1)) for each in (slope > 0, slope))
+        effect = effect * lengths
+        scores[int(k)] = np.stack([np.where(np.isnan(effect), np.nan, tcav), effect], axis=1)
+    return scores
+
+
+def vectors_of_means(features: np.ndarray, y: np.ndarray, member: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """What `concept_vector` finds by a difference of means, as vector times distance (R, d), for all splits (R, N) at once."""
+    classes = [y == k for k in np.unique(y)]
+    sides = [(member & inside).astype(float), (~member & inside).astype(float)]
+    counts = [np.stack([side[:, mine].sum(1) for mine in classes], axis=1) for side in sides]  # (R, classes)
+    both = (counts[0] > 0) & (counts[1] > 0)
+    # Members spread over the classes in one way, others in another: a class has the mean of both shares as its weight.
+    shares = [count * both / np.maximum((count * both).sum(1, keepdims=True), 1) for count in counts]
+    found = np.zeros((len(member), features.shape[1]))
+    for k, mine in enumerate(classes):
+        means = [side[:, mine] @ features[mine] / np.maximum(n[:, k], 1)[:, None] for side, n in zip(sides, counts, strict=True)]
+        found += (shares[0] + shares[1])[:, k, None] / 2 * (means[0] - means[1])
     return found
 
 
@@ -294,11 +331,11 @@ def _row(value: tuple[float, float], halved: np.ndarray, chance: np.ndarray, con
 
 
 def _separation(
-    at: Slopes, y: np.ndarray, member: np.ndarray, rows: np.ndarray, find_vector: Callable, seed: int
+    at: Slopes, y: np.ndarray, member: np.ndarray, half: np.ndarray, find_vector: Callable, seed: int
 ) -> float:
-    """Area under the ROC curve of the images outside `rows` along the vector of those inside, mean over classes with both."""
-    vector, _ = concept_vector(at.features[rows], y[rows], member[rows], find_vector, seed)
-    outside = np.setdiff1d(np.arange(len(y)), rows)
+    """Area under the ROC curve of the images outside `half` along the vector of those inside, mean over classes with both."""
+    vector, _ = concept_vector(at.features[half], y[half], member[half], find_vector, seed)
+    outside = np.flatnonzero(~half)
     found = []
     for k in np.unique(y[outside]):
         mine = outside[y[outside] == k]
@@ -311,33 +348,38 @@ def _separation(
 
 
 def _half(y: np.ndarray, group: np.ndarray, person: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rows of a random half: of the images of each class and group, or of the people where some have several images."""
-    if len(np.unique(person)) < len(person):
-        people = np.unique(person)
-        return np.flatnonzero(np.isin(person, rng.permutation(people)[: (len(people) + 1) // 2]))
-    chosen = []
+    """Bool (N,), a random half of the images of each class and group, or of the people where some have several images."""
+    people = np.unique(person)
+    if len(people) < len(person):
+        return np.isin(person, rng.permutation(people)[: (len(people) + 1) // 2])
+    half = np.zeros(len(y), dtype=bool)
     for cell in np.unique(np.stack([y, group]), axis=1).T:
         rows = rng.permutation(np.flatnonzero((y == cell[0]) & (group == cell[1])))
-        chosen.append(rows[: (len(rows) + 1) // 2])
-    return np.sort(np.concatenate(chosen))
+        half[rows[: (len(rows) + 1) // 2]] = True
+    return half
 
 
 def _dealt(y: np.ndarray, group: np.ndarray, person: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Groups dealt out anew within classes.
+    """Groups dealt out anew within classes, people (0 … P - 1) being kept together.
 
-    Where everybody is in one group, people swap groups with people who have images of the same classes; where some are in
-    several, each person's images swap within their class.
+    Where everybody is in one group, people swap groups with people who have images of the same classes. Where some are in
+    several, people with equally many images of each class swap the groups of these, and then each person's images in a class do.
     """
+    images = np.zeros((person.max() + 1, y.max() + 1), dtype=np.int64)
+    np.add.at(images, (person, y), 1)
     pairs = np.unique(np.stack([person, group]), axis=1)
-    if pairs.shape[1] > len(np.unique(person)):
-        strata = np.unique(np.stack([person, y]), axis=1, return_inverse=True)[1].ravel()
-        return _within(group, strata, rng)
-    occurs = np.zeros((person.max() + 1, y.max() + 1), dtype=bool)
-    occurs[person, y] = True
-    of_person = np.zeros(person.max() + 1, dtype=group.dtype)
-    of_person[person] = group
-    strata = np.unique(occurs, axis=0, return_inverse=True)[1].ravel()
-    return _within(of_person, strata, rng)[person]
+    if pairs.shape[1] == len(images):
+        of_person = np.zeros(len(images), dtype=group.dtype)
+        of_person[person] = group
+        return _within(of_person, np.unique(images > 0, axis=0, return_inverse=True)[1].ravel(), rng)[person]
+    partner = _within(np.arange(len(images)), np.unique(images, axis=0, return_inverse=True)[1].ravel(), rng)
+    into, out = (np.lexsort((key, y, person)) for key in (np.arange(len(y)), rng.random(len(y))))
+    count = images.sum(1)
+    start = np.cumsum(count) - count
+    mine = person[into]
+    turned = np.empty_like(group)
+    turned[into] = group[out[start[partner[mine]] + np.arange(len(y)) - start[mine]]]
+    return turned
 
 
 def _within(labels: np.ndarray, strata: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -12,7 +12,16 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from helpers.attribution import concepts
-from helpers.attribution.concepts import between_sides, concept_vector, own_log_odds, slopes
+from helpers.attribution.concepts import (
+    Slopes,
+    _dealt,
+    between_sides,
+    concept_vector,
+    own_log_odds,
+    scored,
+    slopes,
+    vectors_of_means,
+)
 from helpers.data.base import FaceDataset
 from helpers.debiasing.cav import DIRECTIONS
 from helpers.models.layers import capture
@@ -79,6 +88,28 @@ def test_what_goes_with_the_class_is_not_taken_for_the_concept(cav_type):
         assert naive[0] / np.linalg.norm(naive) > 0.5  # which the red of the class would otherwise pull aside
     blind = Sees([0.0, 0, 0], [2.0, 0, 0])
     assert (concepts(blind, data, cav_type=cav_type, halves=4, n_random=39).table.verdict == "within noise").all()
+
+
+def test_all_splits_at_once_are_each_split_alone():
+    rng = np.random.default_rng(0)
+    y, member, inside = rng.integers(0, 3, 60), rng.random((7, 60)) < 0.3, rng.random((7, 60)) < 0.6
+    member[0] = y == 1  # no class has both
+    member[1, y == 2] = False
+    features = rng.normal(size=(60, 5))
+    found = vectors_of_means(features, y, member, inside)
+    for row, of, rows in zip(found, member, inside, strict=True):
+        vector, distance = concept_vector(features[rows], y[rows], of[rows], DIRECTIONS["signal"], 0)
+        np.testing.assert_allclose(row, vector * distance, atol=1e-12)
+    at = Slopes(features, rng.normal(size=(60, 5)))
+    one = scored(at, y, member, inside, "signal", 0)
+    DIRECTIONS["same"] = DIRECTIONS["signal"]  # under a name that is not known to be a difference of means
+    try:
+        other = scored(at, y, member, inside, "same", 0)
+    finally:
+        del DIRECTIONS["same"]
+    for k in range(3):
+        np.testing.assert_allclose(one[k], other[k])
+        assert np.isnan(one[k][0]).all() and np.isfinite(one[k][1:]).all()
 
 
 def test_groups_beyond_two_and_their_names():
@@ -191,13 +222,32 @@ def test_images_of_one_person_are_no_independent_evidence():
         rng = np.random.default_rng(seed)
         person = np.repeat(np.arange(12), 8)
         y, group = np.arange(96) % 2, person % 2
+        if seed % 2:  # half of the time one image of each class is in the other group
+            group = np.where(np.arange(96) % 8 < 2, 1 - group, group)
         channels = 0.5 + 0.08 * rng.normal(size=(12, 3))[person] + 0.02 * rng.normal(size=(96, 3))
         images = torch.tensor(channels, dtype=torch.float32)[:, :, None, None].expand(-1, -1, 2, 2).clamp(0, 1)
         data = DataLoader(TensorDataset(images, torch.tensor(y), torch.tensor(group)), batch_size=96)
         options = {"halves": 2, "n_random": 39, "seed": seed}
         alone.append(concepts(model, data, **options).table.p.iloc[1])
         people.append(concepts(model, data, identity=person, **options).table.p.iloc[1])
-    assert np.mean(np.array(alone) <= 0.05) > 0.3 and np.mean(np.array(people) <= 0.05) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 60)
+    assert np.mean(np.array(alone) <= 0.05) > 0.2 and np.mean(np.array(people) <= 0.05) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 60)
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_random_splits_keep_people_and_classes(nested):
+    rng = np.random.default_rng(0)
+    person = rng.permutation(np.repeat(np.arange(30), 4))
+    y = rng.integers(0, 2, 120)
+    group = person % 3 if nested else rng.integers(0, 3, 120) // (1 + person % 2)
+    splits = np.array([_dealt(y, group, person, rng) for _ in range(300)])
+    for split in splits:
+        assert sorted(split) == sorted(group)
+        if nested:
+            assert all(len(np.unique(split[person == who])) == 1 for who in range(30))
+        else:
+            assert all(sorted(split[y == k]) == sorted(group[y == k]) for k in (0, 1))  # as many of each class and group
+    alike = (splits == group).mean(0)
+    assert np.mean(alike) < 0.6 and np.mean(alike == 1) < 0.2  # and the splits are splits anew
 
 
 def test_centring_keeps_what_is_between_the_sides_of_a_class():
