@@ -51,15 +51,17 @@ class GroupResult:
     notes: tuple[str, ...]
 
     def __repr__(self) -> str:
-        """Size and the differences beyond noise; the tables are in the attributes."""
+        """Size, and the differences (of a shift: the changes) beyond noise; the tables are in the attributes."""
         groups = len({*self.by_group["group"]} - {"all"}) or 1
-        found = self.differences[self.differences["verdict"] == DIFFERS]
+        changes = "verdict" in self.by_group
+        table = self.by_group.assign(difference=self.by_group["value"]) if changes else self.differences
+        found = table[table["verdict"] == DIFFERS]
         told = [_told(row) for _, row in found.reindex(found["difference"].abs().sort_values(ascending=False).index).iterrows()]
         shown = f": {'; '.join(told[:4])}{'; …' if len(told) > 4 else ''}" if told else ""
         doubted = f"; not trusted: {', '.join(self.untrusted)}" if self.untrusted else ""
         return (
             f"{type(self).__name__}({self.what}: {len(self.per_image):,} images, {groups} group{'s' * (groups != 1)}, "
-            f"{len(found)} of {len(self.differences)} differences beyond noise{shown}{doubted})"
+            f"{len(found)} of {len(table)} {'changes' if changes else 'differences'} beyond noise{shown}{doubted})"
         )
 
     def to_markdown(self) -> str:
@@ -143,7 +145,8 @@ def notes_on(table: pd.DataFrame, n_permutations: int, confidence: float, checke
 
 def _told(row: pd.Series) -> str:
     names = [str(row[key]) for key in ("method", "region", "metric") if key in row and row[key] != ""]
-    return f"{' '.join(names)} {row['group']} − {row['other']} {row['difference']:+.3f}"
+    pair = f"{row['group']} − {row['other']}" if "other" in row else str(row["group"])
+    return f"{' '.join(names)} {pair} {row['difference']:+.3f}"
 
 
 def _rounded(table: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,8 @@
 
 What is independent of one another are people: without `identity`, every image is a person of its own. A group's mean is that
 of its images; its interval draws people with replacement (percentile bootstrap, expanded because few people make it too narrow,
-Hesterberg 2015). Scores of 0 and 1 have Wilson's interval instead, since a bootstrap of all or none draws no doubt.
+Hesterberg 2015; with fewer than ten people, whose range no percentile leaves, t times the bootstrap's standard error). Scores of
+0 and 1 have Wilson's interval instead, since a bootstrap of all or none draws no doubt.
 
 Two groups are compared by the difference of their means, divided by its standard error (Welch's, between people), because a
 permutation test of the bare difference also rejects where only the spreads differ (Janssen 1997). Where everybody is in one of
@@ -35,6 +36,7 @@ from helpers.bias.people import rate_of_people
 from helpers.bias.settings import share, whole
 
 BLOCK = 1 << 23  # numbers drawn at a time
+FEW = 10  # people
 CLOSE = 1 - 1e-9  # equal statistics may differ in their last bits
 
 
@@ -109,7 +111,7 @@ def estimates(values: np.ndarray, members: Members, draws: Draws, rates: np.ndar
         people = (_sums(known.astype(float), person) > 0).sum(0)
         with np.errstate(invalid="ignore"):
             value = np.where(known, mine, 0).sum(0) / np.where(known.any(0), known.sum(0), np.nan)
-        low, high = _limits(means, people, draws.confidence)
+        low, high = _limits(value, means, people, draws.confidence)
         for k in np.flatnonzero((people > 1) & rates):
             _, low[k], high[k] = rate_of_people(mine[known[:, k], k] == 1, person[known[:, k]], draws.confidence)
         tables.append(
@@ -142,7 +144,7 @@ def differences(values: np.ndarray, members: Members, draws: Draws, rates: np.nd
         rows = np.isin(members.code, (first, second))
         difference = (one["value"] - two["value"]).to_numpy()
         fewest = np.minimum(one["people"], two["people"]).to_numpy()
-        low, high = _limits(replicates[first] - replicates[second], fewest, draws.confidence)
+        low, high = _limits(difference, replicates[first] - replicates[second], fewest, draws.confidence)
         mine = values[rows]
         # Newcombe's limits, from those of both rates
         low = np.where(rates, difference - np.hypot(one["value"] - one["low"], two["high"] - two["value"]), low)
@@ -266,13 +268,18 @@ def _resampled(values: np.ndarray, members: Members, draws: Draws) -> Iterator[n
         yield np.concatenate(means)
 
 
-def _limits(means: np.ndarray, people: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Quantiles of replicates (B, K), further out the fewer people there are; NaN for fewer than two."""
+def _limits(value: np.ndarray, means: np.ndarray, people: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Limits (K,) from replicates (B, K) of the estimates (K,), further out the fewer people; NaN for fewer than two."""
     low, high = np.full((2, means.shape[1]), np.nan)
     for count in np.unique(people[people > 1]):
-        tail = stats.norm.sf(np.sqrt(count / (count - 1)) * stats.t.isf((1 - confidence) / 2, count - 1))
         some = np.flatnonzero((people == count) & ~np.isnan(means).all(0))
-        low[some], high[some] = np.nanquantile(means[:, some], [tail, 1 - tail], axis=0)
+        reach = np.sqrt(count / (count - 1)) * stats.t.isf((1 - confidence) / 2, count - 1)
+        if count < FEW:
+            error = np.nanstd(means[:, some], axis=0)
+            low[some], high[some] = value[some] - reach * error, value[some] + reach * error
+        else:
+            tail = stats.norm.sf(reach)
+            low[some], high[some] = np.nanquantile(means[:, some], [tail, 1 - tail], axis=0)
     return low, high
 
 

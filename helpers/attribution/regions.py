@@ -99,6 +99,7 @@ def regions(
     for predictions, rows in _parts(right, count):
         for which, values in measured.items():
             found = labelled(estimates(values[rows], members[rows], draws), columns)
+            found["low"], found["high"] = found["low"].clip(lower=0), found["high"].clip(upper=1 if which == "share" else np.inf)
             by_group.append(found.assign(predictions=predictions, measure=which))
     table = pd.concat(by_group, ignore_index=True)
     keys = ["method", "group", "predictions", "region", "measure"]

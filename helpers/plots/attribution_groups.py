@@ -1,7 +1,7 @@
 """Figures of relevance by group: mean maps with bars by region, differences, what a fix moved, and methods that do not count.
 
-All take the tables of `helpers.attribution.regions`, `shift` and `quality`. A method that fails the randomisation check is struck
-through: its name is crossed out, its points are grey crosses without an interval, and the reason stands below.
+All take the tables of `helpers.attribution.regions`, `shift`, `quality` and `concepts`. A method that fails the randomisation
+check is struck through: its name is crossed out, its points are grey crosses without an interval, and the reason stands below.
 """
 
 from __future__ import annotations
@@ -179,6 +179,8 @@ def differences(table: pd.DataFrame, *, of: str = "share of the relevance", conf
         ):
             points(ax, table[some].rename(columns={"difference": "value"}), row[some].map(height), colour, marker, label)
         ax.plot(table.loc[mine & struck, "difference"], row[mine & struck].map(height), "x", color="0.6", label="not trusted")
+        for at in row[mine & table["difference"].isna()].map(height):
+            ax.annotate("undefined", (0.02, at), xycoords=("axes fraction", "data"), va="center", color="0.45", fontsize="small")
         ax.axvline(0, color="0.3", linewidth=1)
         ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.set_title(_words(name), fontsize="medium")
@@ -252,6 +254,49 @@ def shift(
         if np.isfinite(row.value)
     )
     return alt(figure, f"{of[0].upper()}{of[1:]} by region before and after, by group: {told}.")
+
+
+def concepts(table: pd.DataFrame, *, confidence: float = 0.95) -> Figure:
+    """How much the decision depends on the groups' concept vectors, layer by layer, a panel a class.
+
+    Parameters
+    ----------
+    table : `helpers.attribution.concepts(…).table`
+    confidence : of the intervals
+
+    Raises
+    ------
+    ValueError : a column is missing, or the table is empty.
+    """
+    table = _needing(table, "layer", "target", "group", "effect", "low", "high", "verdict", "separation")
+    row = table["layer"].astype(str) + (": " + table["group"].astype(str) if table["group"].nunique() > 1 else "")
+    classes, places = list(dict.fromkeys(table["target"])), list(dict.fromkeys(row))
+    size = (max(7.0, 2.4 + 3.0 * len(classes)), 1.9 + 0.36 * len(places))
+    figure, axes = plt.subplots(1, len(classes), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained")
+    height = {name: len(places) - 1 - at for at, name in enumerate(places)}
+    for ax, name in zip(axes[0], classes, strict=True):
+        for sure, colour, marker, label in ((True, PALETTE[0], "o", "depends"), (False, "0.55", "d", "within noise")):
+            mine = (table["target"] == name) & ((table["verdict"] == "depends") == sure)
+            points(ax, table[mine].rename(columns={"effect": "value"}), row[mine].map(height), colour, marker, label)
+        ax.axvline(0, color="0.3", linewidth=1)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.set_title(_words(name), fontsize="medium")
+        ax.grid(axis="y", visible=False)
+    known = table.groupby(row, sort=False)["separation"].first()
+    axes[0, 0].set_yticks(list(height.values()), [f"{name}  ({known[name]:.2f})" for name in height])
+    axes[0, 0].set_ylim(-0.6, len(places) - 0.4)
+    handles = {label: handle for ax in axes[0] for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside upper right", ncols=2, fontsize="small")
+    whose = f" of {table['group'].iloc[0]}" if table["group"].nunique() == 1 else ""
+    figure.supxlabel(
+        f"change of the class's log-odds along the concept{whose} (bars: {confidence:.0%} interval;\n"
+        "in brackets: how well the layer tells the group apart, 0.5: not at all)", fontsize="small",
+    )  # fmt: skip
+    told = "; ".join(
+        f"{one.target}, {one.layer}, {one.group}: {one.effect:+.2f} ({one.low:+.2f} to {one.high:+.2f}), {one.verdict}"
+        for one in table.itertuples()
+    )
+    return alt(figure, f"Change of a class's log-odds along the groups' concept vectors, by layer: {told}.")
 
 
 def _outline(ax: Axes, mask: np.ndarray, colour: str, width: float = 1.6) -> None:

@@ -83,6 +83,17 @@ def test_scores_have_a_panel_each(found):
     assert [title(ax) for ax in figure.axes] == ["deletion", "insertion"]
 
 
+def test_concepts_are_drawn_by_layer():
+    table = pd.DataFrame({"layer": ["early", "late"] * 2, "target": ["no", "no", "yes", "yes"], "group": "glasses",
+                          "effect": [0.1, -2.0, 0.2, 2.0], "low": [-0.1, -3, 0, 1], "high": [0.3, -1, 0.4, 3],
+                          "separation": [0.6, 0.8] * 2, "verdict": ["within noise", "depends"] * 2})  # fmt: skip
+    figure = figures.concepts(table)
+    assert [title(ax) for ax in figure.axes] == ["no", "yes"] and markers(figure.axes[0], "o") == [-2.0]
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["early  (0.60)", "late  (0.80)"]
+    assert "yes, late, glasses: +2.00 (+1.00 to +3.00), depends" in figure.get_label()
+
+
 def test_outlines_name_the_regions_that_there_are(found):
     _, masks, _, _ = found
     ax = figures.outlines(masks, np.full((3, 8, 8), 0.5))
@@ -100,6 +111,7 @@ def test_what_does_not_fit_is_refused(found):
         (lambda: figures.differences(result.differences[:0]), "no row"),
         (lambda: figures.shift(result.differences), "no column before, after"),
         (lambda: figures.outlines({}), "masks: expected"),
+        (lambda: figures.concepts(result.differences), "no column layer"),
         (lambda: figures.outlines(masks, np.full((3, 4, 4), 0.5)), "image: .*4, 4"),
     ]:
         with pytest.raises(ValueError, match=message):

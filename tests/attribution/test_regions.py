@@ -169,6 +169,9 @@ def test_images_of_one_person_are_no_independent_evidence():
     alone = Members(members.code, members.names, np.arange(len(person)))
     found, naive = (estimates(values, each, Draws(n_boot=400)) for each in (members, alone))
     cover = lambda table: ((table.low <= 0) & (table.high >= 0)).mean()
+    three = Members(np.zeros(9, int), ("all",), np.repeat(np.arange(3), 3))
+    values_of_three = rng.normal(size=(3, 1000))[three.person] + 0.3 * rng.normal(size=(9, 1000))
+    assert cover(estimates(values_of_three, three, Draws(n_boot=200))) > 0.92
     assert cover(found) > 0.88 > 0.75 > cover(naive)
     gaps = differences(values, Members(often.astype(int), ("no", "yes"), person), Draws(n_boot=400, n_permutations=99))
     assert cover(gaps) > 0.88
@@ -188,6 +191,13 @@ def test_intervals_hold_what_they_promise():
     assert (rates.value.item(), rates.high.item()) == (1, 1) and 0.69 < rates.low.item() < 0.73  # Wilson: ten hits prove no 100 %
     both = differences(np.ones((20, 1)), Members(np.repeat([0, 1], 10), ("a", "b"), np.arange(20)), Draws(), True)
     assert both.low.item() < -0.2 and both.high.item() > 0.2 and both.p.item() == 1
+
+
+def test_limits_of_shares_are_shares():
+    maps = np.zeros((3, 2, 2))
+    maps[:, 0, 0], maps[2, 1, 1] = 1, 9
+    found = regions(maps, {"corner": np.eye(2) * [[1], [0]]}, ["a"] * 3, **QUICK).by_group.set_index("measure")
+    assert found.low.tolist() == [0, 0] and found.high["share"] == 1 and found.high["density"] > 4
 
 
 def test_few_people_are_told_from_none():
@@ -225,6 +235,7 @@ def test_a_shift_is_found_where_it_was_planted():
     assert table.verdict[[("all", "top"), ("b", "top"), ("b", "left")]].eq("differs").all()
     assert table.loc[["a", "c"], ["value", "low", "high"]].drop("nothing", level=1).eq(0).all(axis=None)
     assert table.loc[["a", "c"], "p"].drop("nothing", level=1).eq(1).all()
+    assert "4 of 12 changes beyond noise" in repr(found) and "top b -0." in repr(found)
     by_hand = (region_shares(after, masks) - region_shares(before, masks))[group == "b", 0]
     row = table.loc[("b", "top")]
     assert row.value == pytest.approx(by_hand.mean()) == pytest.approx(row.after - row.before)
@@ -269,6 +280,16 @@ def test_quality_by_group():
     again = shuffled.differences.set_index(["method", "metric"]).loc[table.index]
     pd.testing.assert_frame_equal(again, table)
     assert "method" not in quality(frame[frame.method == "good"].drop(columns="method"), group, **QUICK).differences
+
+
+def test_one_group_has_no_differences_and_faultless_predictions_no_others():
+    maps, masks, _ = planted(4)
+    found = regions(maps, masks, np.zeros(12, int), correct=np.ones(12, bool), **QUICK)
+    assert len(found.differences) == len(found.outcomes) == 0 and "verdict" in found.outcomes
+    assert set(found.by_group.predictions) == {"all", "correct"} and "0 of 0 differences" in repr(found)
+    maps[:3] = [[[0.0]], [[np.nan]], [[-1.0]]]
+    found = regions(maps, masks, np.zeros(12, int), **QUICK)
+    assert "3 of 12 maps have no relevance, and are left out" in found.notes and found.by_group.n.max() == 9
 
 
 def test_bad_input_is_refused_by_name():
