@@ -27,6 +27,7 @@ RELEVANCE = {
     "absolute": np.abs,
     "negative": lambda maps: np.maximum(-maps, 0),
 }
+BLOCK = 1 << 23  # pixels weighed at a time
 MEASURES = ("share", "density")
 CORRECT = ("correct", "wrong")
 
@@ -133,16 +134,21 @@ def region_shares(maps: np.ndarray, masks: Mapping[str, np.ndarray], relevance: 
     -------
     float64 (N, regions) in [0, 1]; NaN for a map that is not finite or has no such relevance, and for a region without a pixel.
     """
-    weight = RELEVANCE[relevance](np.asarray(maps, dtype=np.float64)).reshape(len(maps), -1)
-    total = weight.sum(1, keepdims=True)
-    weight = np.where(np.isfinite(total), weight, 0.0)
-    total = np.where(np.isfinite(total) & (total > 0), total, np.nan)
-    if all(mask.ndim == 2 for mask in masks.values()):
-        inside = weight @ np.stack([mask.ravel() for mask in masks.values()], axis=1).astype(float)
-    else:
-        each = [np.broadcast_to(mask, maps.shape).reshape(len(maps), -1) for mask in masks.values()]
-        inside = np.stack([np.einsum("np,np->n", weight, mask) for mask in each], axis=1)
-    shares = inside / total
+    alike = all(mask.ndim == 2 for mask in masks.values())
+    shared = np.stack([mask.ravel() for mask in masks.values()], axis=1).astype(float) if alike else None
+    shares = np.empty((len(maps), len(masks)))
+    step = max(1, BLOCK // maps[0].size)
+    for start in range(0, len(maps), step):  # many images at a time, but not all: maps may fill the memory as they are
+        rows = slice(start, start + step)
+        weight = RELEVANCE[relevance](np.asarray(maps[rows], dtype=np.float64)).reshape(-1, maps[0].size)
+        total = weight.sum(1, keepdims=True)
+        weight[~np.isfinite(total[:, 0])] = 0.0
+        if alike:
+            inside = weight @ shared
+        else:
+            each = [(mask if mask.ndim == 2 else mask[rows]).reshape(-1, maps[0].size) for mask in masks.values()]
+            inside = np.stack([np.einsum("np,np->n", weight, np.broadcast_to(one, weight.shape)) for one in each], axis=1)
+        shares[rows] = inside / np.where(np.isfinite(total) & (total > 0), total, np.nan)
     return np.where(areas(masks, len(maps)) > 0, shares, np.nan)
 
 

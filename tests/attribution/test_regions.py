@@ -9,10 +9,11 @@ import torch
 from scipy import stats
 
 import helpers.attribution
-from helpers.attribution import evaluate, quality, regions, shift
+from helpers.attribution import attribute, evaluate, quality, regions, shift
 from helpers.attribution.group_result import judged
 from helpers.attribution.groups import Draws, Members, difference_test, differences, estimates, zero_test
 from helpers.attribution.regions import areas, region_shares
+from helpers.data import load_faces
 
 QUICK = {"n_boot": 200, "n_permutations": 999}
 
@@ -198,6 +199,60 @@ def test_limits_of_shares_are_shares():
     maps[:, 0, 0], maps[2, 1, 1] = 1, 9
     found = regions(maps, {"corner": np.eye(2) * [[1], [0]]}, ["a"] * 3, **QUICK).by_group.set_index("measure")
     assert found.low.tolist() == [0, 0] and found.high["share"] == 1 and found.high["density"] > 4
+
+
+class LooksBy(torch.nn.Module):
+    """Sees the top of pictures whose corner is bright and the left of others; once mended, the top of all."""
+
+    def __init__(self, masks, mended=False):
+        super().__init__()
+        self.top, self.left = (torch.tensor(masks[name]).float() for name in ("top", "left"))
+        self.mended = mended
+
+    def forward(self, x):
+        bright = (x[:, 0, 7, 7] > 0.5).float()[:, None, None]
+        where = self.top if self.mended else bright * self.top + (1 - bright) * self.left
+        z = (x.mean(1) * where).sum((1, 2))
+        return torch.stack([-z, z], 1)
+
+
+@pytest.mark.parametrize("method", ["gradient_input", "occlusion"])
+def test_a_model_that_looks_elsewhere_for_some_is_found_out_and_its_mending_seen(method):
+    _, masks, _ = planted()
+    masks["rest"] = ~masks["top"] & ~masks["left"]
+    images = torch.rand(40, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
+    group = np.arange(40) % 2
+    images[:, :, 7, 7] = torch.tensor(group)[:, None].float()
+    options = {"patch": 2, "stride": 2} if method == "occlusion" else {}
+    before, after = (attribute(LooksBy(masks, mended), images, 1, method, **options) for mended in (False, True))
+    found = regions(before, masks, group, groups=["dark", "bright"]).differences.set_index("region")
+    assert found.verdict[["top", "left"]].eq("differs").all()
+    assert found.difference["top"] < -0.7 < 0.5 < found.difference["left"]
+    moved = shift(before, after, masks, group, groups=["dark", "bright"]).by_group.set_index(["group", "region"])
+    assert moved.loc[("dark", "top"), "value"] > 0.7 and moved.loc[("dark", "top"), "verdict"] == "differs"
+    assert moved.loc["bright"].verdict.isin(["within noise", "undefined"]).all()
+
+
+def test_drawn_faces_bring_their_regions(monkeypatch, tmp_path):
+    monkeypatch.setenv("CANDOR_CACHE", str(tmp_path))
+    faces = load_faces("illustrated", n=8, split="train", image_size=32, n_jobs=1, progress=False)
+    masks = [faces.regions(i) for i in range(8)]
+    found = regions(np.ones((8, 32, 32)), masks, faces.group, groups=faces.groups, **QUICK)
+    total = found.per_image.sum(axis=1)
+    np.testing.assert_allclose(total, 1)  # each pixel is in one region
+    no_glasses = faces.group == faces.groups.index("not glasses")
+    worn = found.per_image["accessories"].notna()
+    assert not worn[no_glasses].any() and worn[~no_glasses].all() and 0 < worn.sum() < 8
+
+
+def test_blocks_of_images_make_no_difference(monkeypatch):
+    maps, masks, _ = planted()
+    masks["random"] = np.random.default_rng(0).random(maps.shape) < 0.5
+    whole = region_shares(maps, masks)
+    monkeypatch.setattr(importlib.import_module("helpers.attribution.regions"), "BLOCK", 200)
+    np.testing.assert_array_equal(region_shares(maps, masks), whole)
+    by_hand = np.maximum(maps, 0)
+    np.testing.assert_allclose(whole[:, 3], (by_hand * masks["random"]).sum((1, 2)) / by_hand.sum((1, 2)))
 
 
 def test_few_people_are_told_from_none():
