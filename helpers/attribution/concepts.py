@@ -349,13 +349,15 @@ def _separation(
 
 def _half(y: np.ndarray, group: np.ndarray, person: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Bool (N,), a random half of the images of each class and group, or of the people where some have several images."""
+    # Odd numbers are rounded up or down by chance: always up, the halves would be too alike.
+    middle = lambda count: max((count + int(rng.integers(2))) // 2, 1)
     people = np.unique(person)
     if len(people) < len(person):
-        return np.isin(person, rng.permutation(people)[: (len(people) + 1) // 2])
+        return np.isin(person, rng.permutation(people)[: middle(len(people))])
     half = np.zeros(len(y), dtype=bool)
     for cell in np.unique(np.stack([y, group]), axis=1).T:
         rows = rng.permutation(np.flatnonzero((y == cell[0]) & (group == cell[1])))
-        half[rows[: (len(rows) + 1) // 2]] = True
+        half[rows[: middle(len(rows))]] = True
     return half
 
 

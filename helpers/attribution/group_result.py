@@ -84,7 +84,7 @@ def untrusted(randomised: Any, threshold: float, methods: Sequence[str]) -> dict
     ----------
     randomised : method -> correlation in [-1, 1] of its maps with those of the same model with random weights (a mapping or
         Series; one number for maps without a name); None: nobody is doubted
-    threshold : share; a method fails whose correlation is above it in size, or is NaN
+    threshold : share; a method fails whose correlation is above it in size, or is NaN. There is no theory behind a number
     methods : names of the maps, [""] for maps without one
 
     Raises
