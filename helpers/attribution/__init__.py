@@ -7,11 +7,12 @@
 `methods()` and `metrics()` list what there is, what it needs and what it costs.
 """
 
-from . import captum, faithfulness, localisation, region_scores, xplique  # noqa: F401  (each import registers what it defines)
+from . import agreement, captum, faithfulness, localisation, region_scores, sanity, stability, xplique  # noqa: F401  (each import registers what it defines)
 from .evaluate import evaluate, summary
 from .explain import attribute, random_maps
 from .faithfulness import curve
 from .method import methods
 from .metric import metrics
+from .sanity import randomisation_curve
 
-__all__ = ["attribute", "curve", "evaluate", "methods", "metrics", "random_maps", "summary"]
+__all__ = ["attribute", "curve", "evaluate", "methods", "metrics", "random_maps", "randomisation_curve", "summary"]
