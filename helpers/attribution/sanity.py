@@ -61,7 +61,7 @@ def model_randomisation(
     Parameters
     ----------
     part : float in (0, 1], the share of the layers with weights that lose them
-    similarity : "spearman", or "ssim" of maps that are scaled by their largest absolute value
+    similarity : "spearman", or "ssim" of the maps as they are drawn
     absolute : compare |R|
     """
     order = weighted_layers(case.model, case.images[:1])
@@ -261,15 +261,20 @@ def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def ssim(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Structural similarity (Wang et al. 2004) of maps over their largest absolute value, (N,); NaN where one is zero."""
+    """Structural similarity of each pair of maps, (N,); NaN where one is zero everywhere (Wang et al. 2004).
+
+    Of the maps as they are drawn, with −max |R| at 0, no relevance at 0.5 and max |R| at 1. The window is Gaussian with a
+    standard deviation of 1.5 pixels, less in images of fewer than 7.
+    """
     from torchmetrics.functional.image import structural_similarity_index_measure as measure
 
-    scaled = []
+    drawn = []
     for maps in (first, second):
         top = np.abs(maps).max((1, 2), keepdims=True)
-        scaled.append(torch.from_numpy(np.divide(maps, top, out=np.full_like(maps, np.nan), where=top > 0))[:, None])
-    values = [measure(a[None], b[None], data_range=2.0).item() for a, b in zip(*scaled, strict=True)]
-    return np.array(values)
+        scaled = np.divide(maps, top, out=np.full_like(maps, np.nan), where=top > 0)
+        drawn.append(torch.from_numpy((1 + scaled) / 2)[:, None])
+    width = min(1.5, max(0.01, (min(first.shape[1:]) - 1.5) / 3.5))
+    return np.array([measure(a[None], b[None], data_range=1.0, sigma=width).item() for a, b in zip(*drawn, strict=True)])
 
 
 SIMILARITIES: dict[str, Any] = {"spearman": spearman, "ssim": ssim}
