@@ -7,7 +7,9 @@
 `methods()` and `metrics()` list what there is, what it needs and what it costs.
 """
 
-from . import agreement, captum, faithfulness, localisation, region_scores, sanity, stability, xplique  # noqa: F401  (each import registers what it defines)
+# each import registers what it defines
+from . import agreement, captum, faithfulness, localisation, region_scores, sanity, stability, xplique  # noqa: F401
+from .dependence import baseline_dependence
 from .evaluate import evaluate, summary
 from .explain import attribute, random_maps
 from .faithfulness import curve
@@ -15,4 +17,14 @@ from .method import methods
 from .metric import metrics
 from .sanity import randomisation_curve
 
-__all__ = ["attribute", "curve", "evaluate", "methods", "metrics", "random_maps", "randomisation_curve", "summary"]
+__all__ = [
+    "attribute",
+    "baseline_dependence",
+    "curve",
+    "evaluate",
+    "methods",
+    "metrics",
+    "random_maps",
+    "randomisation_curve",
+    "summary",
+]
