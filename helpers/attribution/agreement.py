@@ -60,9 +60,9 @@ def mu_fidelity(
     tolerance : float, an image is done when the standard error of its correlation is at most this, looked at every 25
         samples; None takes all samples. The error is (1 − r²)/√(n − 1), for ranks times √(1 + r²/2) (Bonett & Wright 2000)
     """
-    cells = drawn(case, samples, grid, share) if subsets is None else given(case, subsets)
-    change = removing(case, cells, baseline)
-    count, samples = cells.shape[:2]
+    own = None if subsets is None else check_subsets(subsets, case.maps)
+    samples, count = samples if own is None else len(own), len(case.maps)
+    change = removing(case, random_subsets(case, grid, share) if own is None else lambda _, sample: own[sample.cpu()], baseline)
     foretold, drop = np.full((2, count, samples), np.nan)
     values, waiting = np.full(count, np.nan), np.arange(count)
     step = samples if tolerance is None else ROUND
@@ -119,7 +119,7 @@ def infidelity(
     if perturbation == "noise":
         change = adding_noise(case, noise)
     else:
-        change = removing(case, drawn(case, samples, grid, share), baseline)
+        change = removing(case, random_subsets(case, grid, share), baseline)
     foretold, drop = measure(case, change, activation, np.arange(len(case.images)), range(samples))
     scale = best_scale(foretold, drop) if normalize else np.ones(len(drop))
     values, reasons = ((scale[:, None] * foretold - drop) ** 2).mean(1), undefined(case)
@@ -156,22 +156,22 @@ def pairs(images: Tensor, samples: range, batch_size: int) -> Iterator[tuple[Ten
     yield from zip(image.split(batch_size), sample.split(batch_size), strict=True)
 
 
-def removing(case: Case, cells: np.ndarray, baseline: Baseline) -> Change:
-    """The change that replaces the pixels of cells bool (N, samples, rows, columns) by the baseline."""
-    place = case.images.device
-    baseline = check_baseline(baseline, case.images, removing=True)
-    rows, columns = (
-        # the cell of each pixel along a side, by the pixel's centre
-        torch.from_numpy(((np.arange(side) + 0.5) * parts / side).astype(np.int64)).to(place)
-        for side, parts in zip(case.maps.shape[1:], cells.shape[2:], strict=True)
-    )
-    cells = torch.from_numpy(np.ascontiguousarray(cells)).to(place)
+def removing(case: Case, subsets: Callable[[Tensor, Tensor], Tensor], baseline: Baseline) -> Change:
+    """The change that replaces pixels by the baseline: `subsets(image, sample)` says which, bool (n, rows, columns) of cells."""
+    place, baseline = case.images.device, check_baseline(baseline, case.images, removing=True)
 
     def change(image: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
-        removed = cells[image, sample][:, rows][:, :, columns]
+        cells = subsets(image, sample).to(place)
+        rows, columns = (cell_of_each(*sides).to(place) for sides in zip(case.maps.shape[1:], cells.shape[1:], strict=True))
+        removed = cells[:, rows][:, :, columns]
         return removed, remove(case.images, image, removed[:, None], baseline, case.seed)
 
     return change
+
+
+def cell_of_each(side: int, cells: int) -> Tensor:
+    """The cell that the centre of each pixel along a side lies in, int64 (side,)."""
+    return torch.from_numpy(((np.arange(side) + 0.5) * cells / side).astype(np.int64))
 
 
 def adding_noise(case: Case, deviation: float) -> Change:
@@ -179,35 +179,35 @@ def adding_noise(case: Case, deviation: float) -> Change:
     shape = case.images.shape[2:]
 
     def change(image: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
-        drawn = [
-            np.random.default_rng([case.seed, i, s]).standard_normal(shape, dtype=np.float32)
-            for i, s in zip(image.tolist(), sample.tolist(), strict=True)
-        ]
-        lost = deviation * torch.from_numpy(np.stack(drawn)).to(case.images)
+        lost = deviation * draws(case, image, sample, lambda rng: rng.standard_normal(shape, dtype=np.float32)).to(case.images)
         return lost, case.images[image] - lost[:, None]
 
     return change
 
 
-def drawn(case: Case, samples: int, grid: int | None, share: float) -> np.ndarray:
-    """Random subsets, bool (N, samples, rows, columns): each cell is removed with chance `share`."""
-    rows, columns = (side if grid is None else min(grid, side) for side in case.maps.shape[1:])
-    return np.stack(
-        [np.random.default_rng([case.seed, i]).random((samples, rows, columns)) < share for i in range(len(case.maps))]
-    )
+def random_subsets(case: Case, grid: int | None, share: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """Subsets of the cells of a grid, each cell with chance `share`."""
+    cells = [side if grid is None else min(grid, side) for side in case.maps.shape[1:]]
+    return lambda image, sample: draws(case, image, sample, lambda rng: rng.random(cells) < share)
 
 
-def given(case: Case, subsets: Tensor | np.ndarray) -> np.ndarray:
-    """The user's subsets for all images, bool (N, samples, rows, columns); ValueError if they cannot be that."""
-    subsets = subsets.detach().cpu().numpy() if isinstance(subsets, Tensor) else np.asarray(subsets)
-    _, height, width = case.maps.shape
+def draws(case: Case, image: Tensor, sample: Tensor, draw: Callable[[np.random.Generator], np.ndarray]) -> Tensor:
+    """What `draw` draws for each pair of image and sample, one upon the other: it hangs on the seed and the pair alone."""
+    pairs = zip(image.tolist(), sample.tolist(), strict=True)
+    return torch.from_numpy(np.stack([draw(np.random.default_rng([case.seed, *pair])) for pair in pairs]))
+
+
+def check_subsets(subsets: Tensor | np.ndarray, maps: np.ndarray) -> Tensor:
+    """The user's subsets, bool (samples, rows, columns); ValueError if they cannot be that."""
+    subsets = torch.as_tensor(subsets).detach().cpu()
+    _, height, width = maps.shape
     fits = subsets.ndim == 3 and len(subsets) > 1 and 0 < subsets.shape[1] <= height and 0 < subsets.shape[2] <= width
-    if subsets.dtype != bool or not fits:
+    if subsets.dtype != torch.bool or not fits:
         raise ValueError(
-            f"subsets: {subsets.dtype} {subsets.shape}; expected bool (samples, rows, columns) of at least 2 samples "
+            f"subsets: {subsets.dtype} {tuple(subsets.shape)}; expected bool (samples, rows, columns) of at least 2 samples "
             f"and at most {height} rows and {width} columns"
         )
-    return np.broadcast_to(subsets, (len(case.maps), *subsets.shape))
+    return subsets
 
 
 def correlations(first: np.ndarray, second: np.ndarray, kind: str) -> np.ndarray:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from helpers.models.running import untouched_random_state
 
-from .agreement import pairs
+from .agreement import draws, pairs
 from .metric import Case, Values, metric
 
 ROUND = 5  # samples between two looks at `tolerance`
@@ -57,10 +57,15 @@ def average_stability(
     """
     own = None if shifts is None else check_shifts(shifts, case.images)
     samples = samples if own is None else len(own)
+    shape = case.images.shape[1:]
     order = 1 if distance == "l1" else 2
 
     def shifted(image: Tensor, sample: Tensor) -> Tensor:
-        moved = case.images[image] + (uniform(case, image, sample, radius) if own is None else own[sample])
+        if own is None:
+            shift = radius * draws(case, image, sample, lambda rng: rng.random(shape, dtype=np.float32)).to(case.images)
+        else:
+            shift = own[sample]
+        moved = case.images[image] + shift
         return moved.clamp(0, 1) if clip else moved
 
     base = case.explain(case.model, case.images, case.target).reshape(len(case.images), -1)
@@ -127,16 +132,6 @@ def sensitivity_max(case: Case, *, samples: int = 10, radius: float = 0.02, clip
             )
     base = case.explain(case.model, case.images, case.target).reshape(len(case.images), -1)
     return not_finite(case, base, torch.cat(values).double().numpy(), {})
-
-
-def uniform(case: Case, image: Tensor, sample: Tensor, radius: float) -> Tensor:
-    """Noise in [0, radius) for each pair of image and sample, (n, C, H, W), whatever the batches."""
-    shape = case.images.shape[1:]
-    drawn = [
-        np.random.default_rng([case.seed, i, s]).random(shape, dtype=np.float32)
-        for i, s in zip(image.tolist(), sample.tolist(), strict=True)
-    ]
-    return radius * torch.from_numpy(np.stack(drawn)).to(case.images)
 
 
 def check_shifts(shifts: Tensor | np.ndarray, images: Tensor) -> Tensor:

@@ -202,8 +202,8 @@ def test_inpainting_is_no_baseline_where_nothing_is_removed(cnn, images):
         ({"correlation": "kendall"}, "correlation: .*spearman, pearson"),
         ({"perturbation": "noises"}, "perturbation: .*Did you mean 'noise'"),
         ({"activation": "sigmoid"}, "activation: .*softmax, logit"),
-        ({"subsets": np.ones((5, 17, 4), dtype=bool)}, r"subsets: bool \(5, 17, 4\); .*at most 16 rows"),
-        ({"subsets": np.ones((5, 4, 4))}, r"subsets: float64"),
+        ({"subsets": np.ones((5, 17, 4), dtype=bool)}, r"subsets: torch.bool \(5, 17, 4\); .*at most 16 rows"),
+        ({"subsets": np.ones((5, 4, 4))}, r"subsets: torch.float64"),
         ({"subset": 1}, "Did you mean 'subsets'"),
     ],
 )
