@@ -3,6 +3,8 @@
     maps = attribute(model, images, method="integrated_gradients")     # (N, H, W), signed
     frame = evaluate(model, images, {"ig": maps, "chance": random_maps(images)}, masks=masks)
     summary(frame)                                                     # mean with interval, method × metric
+    evaluate(model, images, maps, explain="integrated_gradients")      # also what has to explain again: stability, sanity
+    baseline_dependence(model, images, {"ig": maps, …})                # how far scores hang on what removed pixels become
 
 `methods()` and `metrics()` list what there is, what it needs and what it costs.
 """

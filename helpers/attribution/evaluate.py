@@ -78,9 +78,9 @@ def evaluate(
     tables, undefined = [], []
     with torch.inference_mode(False), borrowed(model, device) as place:
         ready = prepare(model, images, target, batch_size, place)
-        for setting in settings.values():
+        for metric, setting in settings.items():
             if "baseline" in setting:
-                check_baseline(setting["baseline"], ready.images, removing=True)
+                check_baseline(setting["baseline"], ready.images, removing=metric != "completeness")
         maps = {
             name: check_maps(values, ready.images, f"attributions {name}".strip()) for name, values in named.items()
         }

@@ -133,8 +133,11 @@ def test_all_includes_what_explains_again_once_it_can(cnn, images):
 def test_the_model_is_left_as_it_was(cnn, images, metric):
     cnn[0].weight.requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in cnn.state_dict().items()}
+    places, state = [p.data_ptr() for p in cnn.parameters()], torch.get_rng_state()
     value(cnn, images, attribute(cnn, images, 0, "saliency"), metric, "saliency")
     assert all(torch.equal(tensor, before[name]) for name, tensor in cnn.state_dict().items())
+    assert [p.data_ptr() for p in cnn.parameters()] == places and torch.equal(torch.get_rng_state(), state)
+    assert not any(module._forward_hooks or module._backward_hooks for module in cnn.modules())
     assert cnn.training and [p.requires_grad for p in cnn.parameters()] == [False] + [True] * 7
 
 
