@@ -30,6 +30,7 @@ Change = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     needs_masks=False,
     definition="correlation over random subsets of pixels of their relevance with the drop of the score without them "
     "(Bhatt et al. 2020, def. 3)",
+    check=lambda options, images: options["subsets"] is None or check_subsets(options["subsets"], images),
 )
 def mu_fidelity(
     case: Case,
@@ -60,7 +61,7 @@ def mu_fidelity(
     tolerance : float, an image is done when the standard error of its correlation is at most this, looked at every 25
         samples; None takes all samples. The error is (1 − r²)/√(n − 1), for ranks times √(1 + r²/2) (Bonett & Wright 2000)
     """
-    own = None if subsets is None else check_subsets(subsets, case.maps)
+    own = None if subsets is None else check_subsets(subsets, case.images)
     samples, count = samples if own is None else len(own), len(case.maps)
     change = removing(case, random_subsets(case, grid, share) if own is None else lambda _, sample: own[sample.cpu()], baseline)
     foretold, drop = np.full((2, count, samples), np.nan)
@@ -197,10 +198,10 @@ def draws(case: Case, image: Tensor, sample: Tensor, draw: Callable[[np.random.G
     return torch.from_numpy(np.stack([draw(np.random.default_rng([case.seed, *pair])) for pair in pairs]))
 
 
-def check_subsets(subsets: Tensor | np.ndarray, maps: np.ndarray) -> Tensor:
+def check_subsets(subsets: Tensor | np.ndarray, images: Tensor) -> Tensor:
     """The user's subsets, bool (samples, rows, columns); ValueError if they cannot be that."""
     subsets = torch.as_tensor(subsets).detach().cpu()
-    _, height, width = maps.shape
+    height, width = images.shape[2:]
     fits = subsets.ndim == 3 and len(subsets) > 1 and 0 < subsets.shape[1] <= height and 0 < subsets.shape[2] <= width
     if subsets.dtype != torch.bool or not fits:
         raise ValueError(

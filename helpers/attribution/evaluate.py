@@ -81,6 +81,8 @@ def evaluate(
         for metric, setting in settings.items():
             if "baseline" in setting:
                 check_baseline(setting["baseline"], ready.images, removing=metric != "completeness")
+            if METRICS[metric].check is not None:
+                METRICS[metric].check(setting, ready.images)
         maps = {
             name: check_maps(values, ready.images, f"attributions {name}".strip()) for name, values in named.items()
         }

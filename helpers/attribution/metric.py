@@ -59,7 +59,8 @@ class Case:
 class Metric:
     """A registered metric: its function, which direction is better, and what it needs beside model, images and maps.
 
-    `by_name` says why "all" leaves it out, so that it is computed only when it is asked for; empty for most.
+    `by_name` says why "all" leaves it out, so that it is computed only when it is asked for; empty for most. `check`, if any,
+    is called with the options and the images before any work, and raises ValueError.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Metric:
     needs_before: bool = False
     needs_explain: bool = False
     by_name: str = ""
+    check: Callable[[dict[str, Any], Tensor], Any] | None = None
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -87,13 +89,16 @@ def metric(
     needs_before: bool = False,
     needs_explain: bool = False,
     by_name: str = "",
+    check: Callable[[dict[str, Any], Tensor], Any] | None = None,
 ) -> Callable[[Callable[..., Values]], Callable[..., Values]]:
     """Register the decorated function as metric `name`; a second one of that name is an error."""
 
     def register(function: Callable[..., Values]) -> Callable[..., Values]:
         if name in METRICS:
             raise ValueError(f"name: metric {name!r} is already registered")
-        METRICS[name] = Metric(name, function, better, needs_masks, definition, needs_before, needs_explain, by_name)
+        METRICS[name] = Metric(
+            name, function, better, needs_masks, definition, needs_before, needs_explain, by_name, check
+        )
         return function
 
     return register

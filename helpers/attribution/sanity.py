@@ -103,6 +103,7 @@ def random_logit(case: Case, *, similarity: str = "spearman", absolute: bool = F
     needs_masks=False,
     needs_explain=True,
     by_name="needs the option retrained, a model that was trained on shuffled labels",
+    check=lambda options, images: check_retrained(options["retrained"]),
     definition="similarity of the map with that of a model trained on shuffled labels; 1: the map ignores what was learned "
     "(Adebayo et al. 2018)",
 )
@@ -116,8 +117,6 @@ def label_randomisation(
     retrained : nn.Module that takes the same images and has the same classes
     similarity, absolute : as in `model_randomisation`
     """
-    if not isinstance(retrained, nn.Module):
-        raise ValueError(f"retrained: {retrained!r}; expected a torch.nn.Module that was trained on shuffled labels")
     with borrowed(retrained, case.images.device):
         return compared(case, case.explain(retrained, case.images, case.target), similarity, absolute)
 
@@ -239,6 +238,12 @@ def randomised(model: nn.Module, names: list[str], seed: int) -> nn.Module:
                     order = torch.randperm(parameter.numel())
                     parameter.copy_(parameter.flatten()[order.to(parameter.device)].reshape(parameter.shape))
     return other
+
+
+def check_retrained(model: Any) -> None:
+    """Refuse what is not a module."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"retrained: {model!r}; expected a torch.nn.Module that was trained on shuffled labels")
 
 
 def compared(case: Case, other: np.ndarray, similarity: str, absolute: bool) -> Values:

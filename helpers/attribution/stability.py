@@ -27,6 +27,7 @@ ROUND = 5  # samples between two looks at `tolerance`
     needs_explain=True,
     definition="mean distance between the map and those of the image with noise added, in units of the map; "
     "relative=True: over the size of the map (Bhatt et al. 2020, def. 2)",
+    check=lambda options, images: options["shifts"] is None or check_shifts(options["shifts"], images),
 )
 def average_stability(
     case: Case,
