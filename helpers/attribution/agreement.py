@@ -48,7 +48,8 @@ def mu_fidelity(
 
     The mean over images equals Xplique's `MuFidelity` at equal settings and subsets, but for maps or scores that do not vary,
     which are NaN here and 0 there. Xplique draws one set of subsets for many images; here each image has its own, alike for
-    every method, so that images are independent and an interval over them holds.
+    every method, so that images are independent and an interval over them holds. Chance is not 0: subsets differ in size, and
+    a map without negative relevance gives more to larger ones; `random_maps` shows its level.
 
     Parameters
     ----------

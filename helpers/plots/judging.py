@@ -133,7 +133,8 @@ def baselines(scores: pd.DataFrame, *, chance: str | None = None) -> Figure:
         if chance is not None and label.get_text() == _words(chance):
             label.set_color("0.5")
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, title="removed pixels become", loc="outside lower center", ncols=len(kinds), fontsize=8)
+    small = {"fontsize": 8, "title_fontsize": 8}
+    figure.legend(handles, labels, title="removed pixels become", loc="outside lower center", ncols=len(kinds), **small)
     said = "; ".join(f"{row.metric} {row.method} {row.baseline} {row.mean:.2f}" for row in scores.itertuples())
     return alt(figure, f"Mean of each method by each baseline, with intervals, one small plot a metric: {said}.")
 
