@@ -3,6 +3,8 @@
     maps = attribute(model, images, method="integrated_gradients")     # (N, H, W), signed
     frame = evaluate(model, images, {"ig": maps, "chance": random_maps(images)}, masks=masks)
     summary(frame)                                                     # mean with interval, method × metric
+    evaluate(model, images, maps, explain="integrated_gradients")      # also what has to explain again: stability, sanity
+    baseline_dependence(model, images, {"ig": maps, …})                # how far scores hang on what removed pixels become
 
     regions(maps, masks, group)                                        # does it look elsewhere for some groups?
     shift(before, after, masks, group)                                 # where did a fix move it?
@@ -12,8 +14,10 @@
 `methods()` and `metrics()` list what there is, what it needs and what it costs.
 """
 
-from . import captum, faithfulness, localisation, region_scores, xplique  # noqa: F401  (each import registers what it defines)
+# each import registers what it defines
+from . import agreement, captum, faithfulness, localisation, region_scores, sanity, stability, xplique  # noqa: F401
 from .concepts import concepts
+from .dependence import baseline_dependence
 from .evaluate import evaluate, summary
 from .explain import attribute, random_maps
 from .faithfulness import curve
@@ -21,8 +25,21 @@ from .method import methods
 from .metric import metrics
 from .quality import quality
 from .regions import regions
+from .sanity import randomisation_curve
 from .shift import shift
 
 __all__ = [
-    "attribute", "concepts", "curve", "evaluate", "methods", "metrics", "quality", "random_maps", "regions", "shift", "summary",
-]  # fmt: skip
+    "attribute",
+    "baseline_dependence",
+    "concepts",
+    "curve",
+    "evaluate",
+    "methods",
+    "metrics",
+    "quality",
+    "random_maps",
+    "randomisation_curve",
+    "regions",
+    "shift",
+    "summary",
+]

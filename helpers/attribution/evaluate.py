@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from helpers.names import choose
 
 from .baselines import check_baseline
+from .explainer import Explain, check_same, explainers
 from .metric import METRICS, Case, check_maps, check_masks, check_metric_options
 from .score import borrowed, check_model, prepare
 
@@ -28,6 +29,7 @@ def evaluate(
     masks: Tensor | np.ndarray | None = None,
     *,
     before: Tensor | np.ndarray | Mapping[str, Tensor | np.ndarray] | None = None,
+    explain: Explain | Mapping[str, Explain] | None = None,
     batch_size: int | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -47,11 +49,12 @@ def evaluate(
     before : maps (N, H, W) of the same images for the model as it was before it was changed, for all of `attributions` or by
         its names; needed by ADR, DIF and RDDT
     batch_size : images in one pass; by default as many as keep memory bounded
-    seed : breaks ties in the order of pixels, alike for every method
+    seed : of all that is drawn (ties in the order of pixels, subsets, noise, random weights), alike for every method
     device : where to compute; by default where the model is
     progress : show a progress bar
-    **options : of the metrics: `steps=50` (points of a curve), `baseline="black"` ("white", "mean", "blur", a pixel
-        value or a tensor), `activation="softmax"` (a curve of the target's probability; "logit" for its raw output)
+    **options : of the metrics, see `metrics()["options"]`; each goes to every metric that has it. `steps=50` (points of a
+        curve), `samples`, `baseline="black"` ("white", "mean", "blur", "noise", "inpaint", a pixel value or a tensor),
+        `activation` ("softmax" for the target's probability, "logit" for the raw output)
 
     Returns
     -------
@@ -62,30 +65,43 @@ def evaluate(
     Raises
     ------
     ValueError : before any long work, for an unknown metric or option (with the nearest name), a metric that needs
-        masks or maps before a change without them, maps or masks of another shape, and for images, target and model as in
-        `attribute`.
+        masks, maps before a change or `explain` without it, maps or masks of another shape, an `explain` that makes other
+        maps than those given, and for images, target and model as in `attribute`.
     """
-    chosen, left_out = choose_metrics(metrics, masks, before)
+    chosen, left_out = choose_metrics(metrics, {"masks": masks, "before": before, "explain": explain})
     settings = check_metric_options(chosen, options)
     named = dict(attributions) if isinstance(attributions, Mapping) else {"": attributions}
     if not named:
         raise ValueError("attributions: an empty dict; expected at least one name with maps (N, H, W)")
     check_model(model)
+    explainers(explain, list(named), 1, seed)
     tables, undefined = [], []
     with torch.inference_mode(False), borrowed(model, device) as place:
         ready = prepare(model, images, target, batch_size, place)
-        for setting in settings.values():
+        for metric, setting in settings.items():
             if "baseline" in setting:
-                check_baseline(setting["baseline"], ready.images)
+                check_baseline(setting["baseline"], ready.images, removing=metric != "completeness")
+            if METRICS[metric].check is not None:
+                METRICS[metric].check(setting, ready.images)
         maps = {
             name: check_maps(values, ready.images, f"attributions {name}".strip()) for name, values in named.items()
         }
         truth = None if masks is None else check_masks(masks, ready.images)
         earlier = dict.fromkeys(maps) if before is None else maps_before(before, maps, ready.images)
+        makers = explainers(explain, list(named), ready.batch_size, seed)
+        for name, maker in makers.items():
+            if maker is not None and any(METRICS[metric].needs_explain for metric in chosen):
+                check_same(maker, model, ready.images, ready.target, maps[name], name)
         work = [(name, metric) for name in maps for metric in chosen]
         for name, metric in tqdm(work, desc="evaluate", disable=not progress):
-            case = Case(model, ready.images, ready.target, maps[name], truth, ready.batch_size, seed, earlier[name])
-            values, reasons = METRICS[metric].function(case, **settings[metric])
+            case = Case(
+                model, ready.images, ready.target, maps[name], truth, ready.batch_size, seed, earlier[name], makers[name]
+            )
+            if METRICS[metric].needs_explain and case.explain is None:
+                values = np.full(len(case.maps), np.nan)
+                reasons = dict.fromkeys(range(len(values)), "explain does not say how these maps were made")
+            else:
+                values, reasons = METRICS[metric].function(case, **settings[metric])
             tables.append(
                 pd.DataFrame({"method": name, "image": np.arange(len(values)), "metric": metric, "value": values})
             )
@@ -168,25 +184,28 @@ def maps_before(before: Any, names: Mapping[str, Any], images: Tensor) -> dict[s
     return {name: check_maps(named[name], images, f"before {name}".strip()) for name in names}
 
 
-def choose_metrics(metrics: str | Sequence[str], masks: Any, before: Any = None) -> tuple[list[str], dict[str, str]]:
-    """The metrics to compute, and those that "all" leaves out with the reason."""
+NEEDS = {  # argument -> what "all" says is needed, what one metric says
+    "before": ("the maps before a change", "the maps (N, H, W) of the model before it was changed"),
+    "masks": ("masks", "them, bool (N, H, W)"),
+    "explain": ("explain", "it, for how the maps were made: a method's name, say"),
+}
+
+
+def choose_metrics(metrics: str | Sequence[str], given: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
+    """The metrics to compute, and those that "all" leaves out with the reason; `given` holds what NEEDS names, or None."""
+    missing = [name for name in NEEDS if given[name] is None]
     if isinstance(metrics, str) and metrics == "all":
-        needs = [("needs the maps before a change", "needs_before", before), ("needs masks", "needs_masks", masks)]
-        left_out = {
-            name: reason
-            for reason, needed, given in needs
-            for name, entry in METRICS.items()
-            if getattr(entry, needed) and given is None
-        }
+        left_out = {}
+        for name, entry in METRICS.items():
+            lacking = [need for need in missing if getattr(entry, f"needs_{need}")]
+            if reason := entry.by_name or "; ".join(f"needs {NEEDS[need][0]}" for need in lacking):
+                left_out[name] = reason
         return [name for name in METRICS if name not in left_out], left_out
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     chosen = list(dict.fromkeys(choose(name, METRICS, "metrics") for name in names))
     if not chosen:
         raise ValueError(f"metrics: none given; accepted: all, {', '.join(METRICS)}")
-    needing = [name for name in chosen if METRICS[name].needs_masks]
-    if needing and masks is None:
-        raise ValueError(f"masks: {', '.join(needing)} need them, bool (N, H, W)")
-    needing = [name for name in chosen if METRICS[name].needs_before]
-    if needing and before is None:
-        raise ValueError(f"before: {', '.join(needing)} need the maps (N, H, W) of the model before it was changed")
+    for need in missing:
+        if needing := [name for name in chosen if getattr(METRICS[name], f"needs_{need}")]:
+            raise ValueError(f"{need}: {', '.join(needing)} need {NEEDS[need][1]}")
     return chosen, {}

@@ -10,11 +10,9 @@ from torch import Tensor, nn
 
 from helpers.names import choose
 
-from .baselines import Baseline, baseline_of, check_baseline
+from .baselines import Baseline, check_baseline, remove
 from .metric import Case, Values, check_maps, check_metric_options, metric
 from .score import Score, borrowed, channels_last, check_model, prepare
-
-ACTIVATIONS = ("softmax", "logit")
 
 
 @metric(
@@ -67,15 +65,12 @@ def ranking(maps: np.ndarray, seed: int) -> np.ndarray:
 
 def path_scores(case: Case, deleting: bool, steps: int, baseline: Baseline, activation: str) -> np.ndarray:
     """Score of each image's target along the path: float64 (N, steps + 1), NaN for a map that has NaN."""
-    activation = choose(activation, ACTIVATIONS, "activation")
-    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
-        raise ValueError(f"steps: {steps!r}; expected a whole number of at least 1")
     images, target = case.images, case.target
     count, _, height, width = images.shape
     pixels = height * width
     steps = min(steps, pixels)  # a step changes at least one pixel
     shares = np.linspace(0, pixels, steps + 1).astype(np.int64)  # rounded down, as Xplique does
-    baseline = check_baseline(baseline, images)
+    baseline = check_baseline(baseline, images, removing=True)
     ranks = torch.from_numpy(ranking(case.maps, case.seed)).reshape(count, 1, height, width).to(images.device)
     score = Score(case.model, None if activation == "logit" else activation)
     image_number = torch.arange(count).repeat_interleave(steps + 1).split(case.batch_size)
@@ -84,12 +79,9 @@ def path_scores(case: Case, deleting: bool, steps: int, baseline: Baseline, acti
     with torch.no_grad():
         for which, top in zip(image_number, share, strict=True):
             which = which.to(images.device)
-            first, last = int(which[0]), int(which[-1]) + 1  # the few images of this batch
-            some, local = images[first:last], which - first
-            base = baseline_of(baseline, some, slice(first, last))[local]
-            changed = ranks[which] < top.to(images.device).view(-1, 1, 1, 1)
-            start, end = (some[local], base) if deleting else (base, some[local])
-            scores = score(channels_last(torch.where(changed, end, start)))
+            leading = ranks[which] < top.to(images.device).view(-1, 1, 1, 1)
+            changed = remove(images, which, leading if deleting else ~leading, baseline, case.seed)
+            scores = score(channels_last(changed))
             found.append(scores.gather(1, target[which, None])[:, 0].double().cpu())
     curves = torch.cat(found).numpy().reshape(count, steps + 1)
     curves[list(undefined(case))] = np.nan

@@ -12,6 +12,7 @@ from torch import nn
 from helpers.attribution import attribute, curve, evaluate, metrics, random_maps, summary
 from helpers.attribution.faithfulness import ranking
 
+NEEDS_NOTHING = ["deletion", "insertion", "mu_fidelity", "infidelity"]
 CONSTANT = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
@@ -55,9 +56,11 @@ def test_the_true_map_beats_chance_and_its_opposite(looks_at_square, square, ima
     noise = random_maps(images)
     maps = {"truth": square + 0.1 * noise, "chance": noise, "opposite": 0.1 * noise - square.float()}
     frame = evaluate(looks_at_square, images, maps, 1, masks=square.expand(3, 16, 16), steps=16)
+    judged = set(frame.metric)
     means = summary(frame).set_index(["metric", "method"])["mean"]
     known = metrics().set_index("name")
-    for metric, better in known.better[~known.needs_before].items():
+    assert judged == set(known.index) - set(frame.attrs["left_out"])
+    for metric, better in known.better[[name in judged for name in known.index]].items():
         truth, chance, opposite = (means[metric, name] for name in maps)
         if metric == "pointing_game":
             assert truth == 1 and opposite == 0
@@ -104,7 +107,8 @@ def test_only_the_order_and_the_sign_matter(cnn, images, square):
     first = evaluate(cnn, images, maps, 0, masks=masks, steps=5)
     assert first.equals(evaluate(cnn, images, maps * 8, 0, masks=masks, steps=5))
     cubed = evaluate(cnn, images, maps.double() ** 3, 0, masks=masks, steps=5)
-    same = ~first.metric.isin(["relevance_mass", "RRF", "HRF", "MRR"])  # the others go by ranks
+    by_size = ["relevance_mass", "RRF", "HRF", "MRR", "mu_fidelity", "infidelity"]
+    same = ~first.metric.isin(by_size)  # the others go by ranks
     assert first[same].equals(cubed[same]) and not first[~same].equals(cubed[~same])
 
 
@@ -125,7 +129,8 @@ def test_what_is_undefined_is_nan_with_its_reason(images, square):
     maps["holes"][1, 0, 0] = np.nan
     masks = square.expand(3, 16, 16).clone()
     masks[2] = False
-    frame = evaluate(CONSTANT, images, maps, 0, masks=masks, before=random_maps(images), steps=3)
+    again = {name: lambda model, some, target, made=made: made[:1].expand(len(some), 16, 16) for name, made in maps.items()}
+    frame = evaluate(CONSTANT, images, maps, 0, masks=masks, before=random_maps(images), explain=again, steps=3)
     reasons = {(row["method"], row["metric"], row["image"]): row["reason"] for row in frame.attrs["undefined"]}
     gone = frame[frame.value.isna()]
     assert set(reasons) == set(zip(gone.method, gone.metric, gone.image, strict=True))
@@ -135,18 +140,19 @@ def test_what_is_undefined_is_nan_with_its_reason(images, square):
     assert ("negative", "relevance_rank", 0) not in reasons
     for metric in ("relevance_mass", "relevance_rank", "pointing_game"):
         assert reasons["holes", metric, 2] == "the mask has no pixel"
-    for metric in metrics().name:
+    for metric in set(metrics().name) - set(frame.attrs["left_out"]):
         assert reasons["holes", metric, 1] == "the map has values that are not finite"
 
 
 def test_the_table_is_tidy_and_says_what_it_left_out(cnn, images):
     frame = evaluate(cnn, images, random_maps(images), steps=3)
-    assert list(frame.columns) == ["image", "metric", "value"] and set(frame.metric) == {"deletion", "insertion"}
+    assert list(frame.columns) == ["image", "metric", "value"] and set(frame.metric) == {*NEEDS_NOTHING}
     known = metrics().set_index("name")
-    assert frame.attrs["left_out"].keys() == set(known.index[known.needs_masks])
+    assert frame.attrs["left_out"].keys() == set(known.index) - {*NEEDS_NOTHING}
+    assert not known.loc[NEEDS_NOTHING, ["needs_masks", "needs_before", "needs_explain"]].any(axis=None)
     assert {"relevance_mass", "relevance_rank", "pointing_game", "RRF"} <= frame.attrs["left_out"].keys()
     several = evaluate(cnn, images, {"a": random_maps(images), "b": random_maps(images, 1)}, steps=3)
-    assert list(several.columns) == ["method", "image", "metric", "value"] and len(several) == 12
+    assert list(several.columns) == ["method", "image", "metric", "value"] and len(several) == 24
     assert np.array_equal(several[several.method == "a"].value, frame.value)
     one = evaluate(cnn, images, random_maps(images), metrics="insertion", steps=3)
     assert set(one.metric) == {"insertion"} and one.attrs["left_out"] == {}

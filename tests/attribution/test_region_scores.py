@@ -95,7 +95,9 @@ def test_what_they_need_is_asked_for():
         scores(maps, masks, before=maps[:1])
     images = torch.full((2, 3, 8, 8), 0.5)
     frame = evaluate(MODEL, images, maps, 0, masks=masks, steps=2)
-    assert set(frame.attrs["left_out"]) == set(TWO) and metrics().set_index("name").needs_before[TWO].all()
+    known = metrics().set_index("name")
+    asking = {*known.index[known.needs_explain], "completeness"}
+    assert set(frame.attrs["left_out"]) == {*TWO, *asking} and metrics().set_index("name").needs_before[TWO].all()
 
 
 def test_intensity_is_the_distance_to_the_neutral_point_of_a_scaled_heatmap():
