@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from helpers.names import choose
 
-from . import captum, xplique
+from . import captum, lrp, xplique
 from .baselines import baseline_of, check_baseline
 from .method import Method, Work, find_method
 from .score import (
@@ -26,7 +26,7 @@ from .score import (
     resolve_target,
 )
 
-SESSIONS = {"captum": captum.session, "xplique": xplique.session}
+SESSIONS = {"captum": captum.session, "zennit": lrp.session, "xplique": xplique.session}
 
 
 def attribute(
@@ -55,7 +55,7 @@ def attribute(
     images : float (N, C, H, W) in [0, 1]
     target : class code, or one for each image (N,); None explains each image's predicted class
     method : a name from `methods()`
-    backend : "captum", "xplique", or "auto" for the first of these that has the method
+    backend : "captum", "zennit", "xplique", or "auto" for the first of these that has the method
     channels : keep a value for each channel instead of their sum
     batch_size : images in one pass; by default as many as keep memory bounded
     seed : of the noise of sampled methods, which is drawn batch by batch: a map is repeated by the same seed and
@@ -158,6 +158,8 @@ def check_values(options: dict[str, Any], images: Tensor) -> None:
             raise ValueError(f"stride: {options['stride']} is above patch={options['patch']}: pixels would be left out")
     if "quadrature" in options:
         choose(options["quadrature"], captum.QUADRATURES, "quadrature")
+    if "composite" in options:
+        choose(options["composite"], lrp.COMPOSITES, "composite")
 
 
 def check_fit(chosen: Method, score: Score, images: Tensor) -> int:
