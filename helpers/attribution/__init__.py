@@ -7,7 +7,15 @@
 `methods()` and `metrics()` list what there is, what it needs and what it costs.
 """
 
-from . import captum, captum_rules, faithfulness, localisation, lrp, region_scores, xplique  # noqa: F401  (each import registers what it defines)
+from . import (  # noqa: F401  (each import registers what it defines)
+    captum,
+    captum_rules,
+    faithfulness,
+    localisation,
+    lrp,
+    region_scores,
+    xplique,
+)
 from .evaluate import evaluate, summary
 from .explain import attribute, random_maps
 from .faithfulness import curve

@@ -51,7 +51,8 @@ def deeplift_step(name: str, function: Callable, args: tuple, kwargs: dict) -> S
         options = given("kernel_size stride padding dilation ceil_mode")
         return Step(args[0], lambda: RescaledMaxPool(**{key: options[key] for key in POOLING if key in options}))
     if name in OTHERS:
-        return Step(args[0], lambda: Rescaled(lambda x: function(x, *args[1:], **{k: v for k, v in kwargs.items() if k != "inplace"})))
+        rest = {key: value for key, value in kwargs.items() if key not in ("input", "inplace")}
+        return Step(args[0], lambda: Rescaled(lambda x: function(x, *args[1:], **rest)))
     return relu_step(name, function, args, kwargs)
 
 
@@ -121,8 +122,9 @@ class RescaledMaxPool(nn.Module):
 class RescaledMax(torch.autograd.Function):
     """The maximum over axis 2 of (2n, C, K, L), images before their baselines.
 
-    Of the change from y' to y, what lies above y' goes to the place of the image's maximum, what lies below to that of the baseline's
-    (Captum's choice), each divided by the change of its input. Where an input does not change the derivative is passed on.
+    Of the change from y' to y, what lies above y' goes to the place of the image's maximum, what lies below to that of the
+    baseline's (Captum's choice), each divided by the change of its input. Where an input does not change the derivative is
+    passed on.
     """
 
     @staticmethod
@@ -152,8 +154,8 @@ class RescaledMax(torch.autograd.Function):
     needs_gradient=True,
     deterministic=True,
     passes="3 forward + 2 backward",
-    definition="DeepLift's rescale rule: (x − b) times the slope, in which each nonlinear function's is Δout/Δin; adds up to f(x) − f(b), "
-    "or is refused",
+    definition="DeepLift's rescale rule: (x − b) times the slope, where each nonlinear function's is Δout/Δin; "
+    "adds up to f(x) − f(b), or is refused",
 )
 def deeplift(
     model: Score, images: Tensor, target: Tensor, work: Work, *, baseline: Tensor | str | float = "black"
@@ -189,14 +191,16 @@ def check_complete(
     if not excess[worst] <= 0:  # written so that NaN fails too
         raise ValueError(
             f"model: the deeplift map of an image adds up to {maps[worst].sum().item():.3g} where its score changes by "
-            f"{change[worst].item():.3g} from the baseline (accepted: within {TOLERANCE:.0%}). DeepLift has no rule for a function in the "
-            f"model, one of: {', '.join(sorted(native - LINEAR)) or 'functions that PyTorch does not show'}; "
+            f"{change[worst].item():.3g} from the baseline (accepted: within {TOLERANCE:.0%}). DeepLift has no rule for a "
+            f"function in it, one of: {', '.join(sorted(native - LINEAR)) or 'functions that PyTorch does not show'}; "
             "use method='integrated_gradients'"
         )
 
 
-LINEAR = {"conv2d", "linear", "batch_norm", "add", "sub", "flatten", "view", "reshape", "avg_pool2d", "adaptive_avg_pool2d", "to"}
-LINEAR |= {"mean", "sum", "cat", "stack", "permute", "transpose", "dropout", "clone", "contiguous", "getitem", "neg", "pad", "copy"}
+LINEAR = set(
+    "conv2d linear batch_norm add sub flatten view reshape avg_pool2d adaptive_avg_pool2d to mean sum cat stack permute "
+    "transpose dropout clone contiguous getitem neg pad copy".split()
+)
 BASELINES = ("black", "white", "mean", "blur")
 
 
@@ -239,8 +243,8 @@ def with_relus(model: Score, images: Tensor, name: str) -> Unrolled:
         )
     if steps.unseen:
         raise ValueError(
-            f"model: a part of it runs where PyTorch does not show it (TorchScript or an autograd.Function), so {name} could miss a ReLU; "
-            "use method='integrated_gradients'"
+            f"model: a part of it runs where PyTorch does not show it (TorchScript, autograd.Function), so {name} could miss "
+            "a ReLU; use method='integrated_gradients'"
         )
     return steps
 

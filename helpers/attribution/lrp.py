@@ -1,8 +1,8 @@
 """Layer-wise relevance propagation through zennit (Anders et al., 2021). zennit is imported when a method first runs.
 
-zennit hooks modules by their type and asks for a canonizer where an architecture adds, merges or reuses outside of them. `Unrolled`
-gives it a module for each call instead, in the order of the data, so that the same holds for every architecture: sums and
-means are layers, and a batch normalisation is merged into the convolution that feeds it. What has no rule is refused.
+zennit hooks modules by their type, and asks for a canonizer where an architecture adds, normalises or reuses. `Unrolled` gives
+it a module for each call instead, in the order of the data, which does the same for every architecture: sums and means are
+layers, and a batch normalisation is merged into the convolution that feeds it. What has no rule is refused.
 """
 
 from __future__ import annotations
@@ -33,14 +33,17 @@ COMPOSITES = (
     "excitation_backprop",
     "epsilon",
 )
-ACTIVATIONS = ("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardtanh", "hardswish", "hardsigmoid")
-ACTIVATIONS += ("sigmoid", "tanh", "softplus", "softsign", "prelu", "clamp", "clamp_min", "neg")
-AVERAGES = ("avg_pool2d", "adaptive_avg_pool2d", "mean", "sum", "interpolate", "upsample_nearest2d", "upsample_bilinear2d")
-# the gradient hands relevance on unchanged: to the place it came from, or to the largest of a window
-NATIVE = {"to", "float", "double", "type", "view", "view_as", "reshape", "flatten", "unflatten", "ravel", "permute", "transpose", "t", "movedim"}
-NATIVE |= {"contiguous", "clone", "squeeze", "unsqueeze", "expand", "getitem", "select", "narrow", "index_select", "cat", "concat", "stack"}
-NATIVE |= {"chunk", "split", "unbind", "pad", "dropout", "dropout2d", "feature_dropout", "roll", "flip", "channel_shuffle", "swapaxes"}
-NATIVE |= {"max_pool2d", "adaptive_max_pool2d", "amax", "max", "add", "sub", "copy", "identity", "pixel_shuffle", "pixel_unshuffle"}
+ACTIVATIONS = set(
+    "relu relu6 leaky_relu elu selu celu gelu silu mish hardtanh hardswish hardsigmoid sigmoid tanh softplus softsign prelu "
+    "clamp clamp_min neg".split()
+)
+AVERAGES = set("avg_pool2d adaptive_avg_pool2d mean sum interpolate".split())
+# their gradient hands relevance on unchanged: to the place it came from, or to the largest value of a window
+NATIVE = set(
+    "to float double type view view_as reshape flatten unflatten ravel permute transpose t movedim swapaxes contiguous clone "
+    "squeeze unsqueeze expand getitem select narrow index_select cat concat stack chunk split unbind pad roll flip copy dropout "
+    "dropout2d max_pool2d adaptive_max_pool2d amax max add sub pixel_shuffle pixel_unshuffle".split()
+)
 
 
 @contextmanager

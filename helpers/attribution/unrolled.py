@@ -1,8 +1,8 @@
 """A model as the steps that it runs: a module for each function that a rule of attribution has to catch.
 
-DeepLift, guided backpropagation and LRP change how single functions pass a gradient back. Their libraries do so by hooks on modules,
-and are silently wrong where a ReLU is a function, works in place or is one module called twice. Here the calls are caught
-where PyTorch makes them, so it does not matter how the model was written.
+DeepLift, guided backpropagation and LRP change how single functions pass a gradient back. Their libraries do so by hooks
+on modules, and are silently wrong where a ReLU is a function, works in place or is one module called twice. Here the calls
+are caught where PyTorch makes them, so it does not matter how the model was written.
 """
 
 from __future__ import annotations
