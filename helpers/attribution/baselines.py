@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from torch.nn.functional import avg_pool2d, pad
 from helpers.names import choose
 
 Baseline = str | float | Tensor | np.ndarray
+DISTRIBUTION = ("black", "white", "mean", "blur")  # what methods that average over baselines take by default
 
 
 def blur(images: Tensor, share: float = 0.25) -> Tensor:
@@ -54,3 +57,15 @@ def baseline_of(baseline: str | float | Tensor, images: Tensor, rows: slice = sl
     if isinstance(baseline, Tensor):
         return baseline[rows]
     return NAMED[baseline](images) if isinstance(baseline, str) else torch.full_like(images, baseline)
+
+
+def references(baselines: Sequence[Baseline] | Tensor, images: Tensor) -> list[Tensor]:
+    """Several baselines, each in the shape (n, C, H, W) of `images`: names, pixel values, or a tensor (M, C, H, W) for all.
+
+    Raises
+    ------
+    ValueError : none given, one alone instead of a sequence, or one that `check_baseline` refuses.
+    """
+    if isinstance(baselines, (str, int, float)) or not len(baselines):
+        raise ValueError(f"baselines: {baselines!r}; expected one or more names, pixel values or images (M, C, H, W)")
+    return [baseline_of(check_baseline(one, images), images) for one in baselines]

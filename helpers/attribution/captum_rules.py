@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .baselines import baseline_of, check_baseline
+from .baselines import DISTRIBUTION, Baseline, references
 from .captum import grad_cam
 from .method import Work, method
 from .score import Score
@@ -201,14 +201,6 @@ LINEAR = set(
     "conv2d linear batch_norm add sub flatten view reshape avg_pool2d adaptive_avg_pool2d to mean sum cat stack permute "
     "transpose dropout clone contiguous getitem neg pad copy".split()
 )
-BASELINES = ("black", "white", "mean", "blur")
-
-
-def references(baselines: Sequence | Tensor, images: Tensor) -> list[Tensor]:
-    """Baselines that all images share, in the shape (n, C, H, W) of `images`: names, numbers, or a tensor (M, C, H, W)."""
-    if isinstance(baselines, (str, int, float)) or not len(baselines):
-        raise ValueError(f"baselines: {baselines!r}; expected one or more names, numbers or images (M, C, H, W)")
-    return [baseline_of(check_baseline(one, images), images) for one in baselines]
 
 
 @method(
@@ -220,7 +212,7 @@ def references(baselines: Sequence | Tensor, images: Tensor) -> list[Tensor]:
     definition="mean of DeepLift over the `baselines`: names, pixel values, or a tensor (M, C, H, W)",
 )
 def deeplift_shap(
-    model: Score, images: Tensor, target: Tensor, work: Work, *, baselines: Sequence | Tensor = BASELINES
+    model: Score, images: Tensor, target: Tensor, work: Work, *, baselines: Sequence[Baseline] | Tensor = DISTRIBUTION
 ) -> Tensor:
     # one baseline at a time, because Captum's DeepLiftShap holds images × baselines at once
     found = [deeplift(model, images.detach(), target, work, baseline=one).detach() for one in references(baselines, images)]

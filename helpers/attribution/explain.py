@@ -25,6 +25,7 @@ from .score import (
     first_scores,
     resolve_target,
 )
+from .segments import check_segments
 
 SESSIONS = {"captum": captum.session, "zennit": lrp.session, "xplique": xplique.session}
 
@@ -98,6 +99,8 @@ def attribute(
         target = resolve_target(target, score, images, classes, batch_size)
         if "baseline" in options:
             options["baseline"] = check_baseline(options["baseline"], images)
+        if "segments" in options:
+            options["segments"] = check_segments(options["segments"], images)
         work = Work(batch_size, seed, classes)
         maps = []
         with SESSIONS[chosen.backend](score, work) as session_model:
@@ -107,6 +110,8 @@ def attribute(
                 now = dict(options)
                 if "baseline" in now:
                     now["baseline"] = channels_last(baseline_of(now["baseline"], batch, rows))
+                if "segments" in now:
+                    now["segments"] = now["segments"][rows]
                 found = chosen.function(session_model, batch, target[rows], work, **now).detach()
                 if chosen.per_channel and not channels:
                     found = found.sum(1)
