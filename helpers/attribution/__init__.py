@@ -9,6 +9,7 @@
 
 from . import (  # noqa: F401  (each import registers what it defines)
     captum,
+    captum_layers,
     captum_perturbation,
     captum_rules,
     faithfulness,

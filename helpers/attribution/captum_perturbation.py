@@ -145,8 +145,9 @@ def one_by_one(
     maps = []
     for i in range(len(images)):
         codes = torch.unique(segments[i : i + 1], return_inverse=True)[1]
-        if samples <= codes.max():
-            raise ValueError(f"samples: {samples} for {codes.max() + 1} segments; expected more samples than segments")
+        count = int(codes.max()) + 1
+        if samples <= count:
+            raise ValueError(f"samples: {samples} for {count} segments; expected more samples than segments")
         score, shown = over_segments(model, images[i : i + 1], baseline[i : i + 1], codes)
         with untouched_random_state(work.seed):
             found = make(score).attribute(

@@ -177,15 +177,15 @@ def check_complete(
 ) -> None:
     """Refuse maps (n, C, H, W) that do not add up to the change of the score from the baseline.
 
-    Accepted is an error of 1 % of the change, and what rounding can add: a thousandth of the sum of all moduli (a tenth in
-    half precision), and 100 units in the last place of the score.
+    Accepted is an error of 1 % of the change, and what rounding can add: 1000 units in the last place of the sum of all moduli
+    (at most a twentieth of it, in half precision), and 100 of the score.
     """
     with torch.no_grad():
         rows = torch.arange(len(images), device=target.device)
         here, there = (model(some)[rows, target].float() for some in (images, baseline))
     change, maps = here - there, maps.float().flatten(1)
     eps = torch.finfo(images.dtype).eps
-    rounding = (1e-3 if eps < 1e-4 else 0.1) * maps.abs().sum(1) + 100 * eps * torch.maximum(here.abs(), there.abs())
+    rounding = min(max(1000 * eps, 1e-6), 0.05) * maps.abs().sum(1) + 100 * eps * torch.maximum(here.abs(), there.abs())
     excess = (maps.sum(1) - change).abs() - TOLERANCE * change.abs() - rounding
     worst = int(excess.argmax())
     if not excess[worst] <= 0:  # written so that NaN fails too
@@ -227,16 +227,16 @@ def with_relus(model: Score, images: Tensor, name: str) -> Unrolled:
     ValueError : no ReLU runs, so that the method would be the plain gradient; or one that PyTorch does not show.
     """
     steps = Unrolled(model, images[:1], relu_step)
+    if steps.unseen:
+        raise ValueError(
+            f"model: a part of it runs where PyTorch does not show it (TorchScript, autograd.Function), so {name} could miss "
+            "a ReLU; use method='integrated_gradients'"
+        )
     if not len(steps.steps):
         others = ", ".join(sorted(steps.native - LINEAR)) or "none"
         raise ValueError(
             f"model: {name} changes the gradient of ReLUs, and none runs in this model (nonlinear functions: {others}); "
             "use method='saliency' or 'integrated_gradients'"
-        )
-    if steps.unseen:
-        raise ValueError(
-            f"model: a part of it runs where PyTorch does not show it (TorchScript, autograd.Function), so {name} could miss "
-            "a ReLU; use method='integrated_gradients'"
         )
     return steps
 

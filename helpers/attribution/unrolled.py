@@ -65,6 +65,8 @@ class Caught(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if not torch.is_grad_enabled():  # inside of an autograd.Function, say, whose derivative is its own
+            return func(*args, **kwargs)
         name = name_of(func)
         step = self.spell(name, func, args, kwargs)
         if step is None:
