@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from helpers.names import choose
 
-from .captum_rules import with_relus
+from .captum_rules import relu_step, with_relus
 from .method import Work, method
 from .score import Score
 from .unrolled import Step, Unrolled, arguments, depends
@@ -40,9 +40,10 @@ ACTIVATIONS = set(
 AVERAGES = set("avg_pool2d adaptive_avg_pool2d mean sum interpolate".split())
 # their gradient hands relevance on unchanged: to the place it came from, or to the largest value of a window
 NATIVE = set(
-    "to float double type view view_as reshape flatten unflatten ravel permute transpose t movedim swapaxes contiguous clone "
-    "squeeze unsqueeze expand getitem select narrow index_select cat concat stack chunk split unbind pad roll flip copy dropout "
-    "dropout2d max_pool2d adaptive_max_pool2d amax max add sub pixel_shuffle pixel_unshuffle".split()
+    "to float double half type type_as view view_as reshape reshape_as flatten unflatten ravel permute transpose t T mT movedim "
+    "moveaxis swapaxes contiguous clone squeeze unsqueeze expand expand_as repeat repeat_interleave unfold gather getitem select "
+    "narrow index_select cat concat stack chunk split unbind pad roll flip copy dropout dropout2d max_pool2d adaptive_max_pool2d "
+    "amax max add sub pixel_shuffle pixel_unshuffle".split()
 )
 
 
@@ -73,7 +74,7 @@ def relevance_step(name: str, function: Callable, args: tuple, kwargs: dict) -> 
     """What LRP has rules for, as steps: layers, activations, means, sums of two branches, constant factors."""
     values = [*args[:2], *[kwargs[key] for key in ("input", "other") if key in kwargs]]
     given = [position for position, value in enumerate(values) if depends(value)]
-    if not given or name == "get":
+    if not given:
         return None
     x = values[given[0]]
     if given == [0] and not depends(kwargs.get("weight")):
@@ -83,7 +84,7 @@ def relevance_step(name: str, function: Callable, args: tuple, kwargs: dict) -> 
             return Step(x, lambda: linear(**arguments("input weight bias", args, kwargs, bias=None)))
         if name == "batch_norm":
             return Step(x, lambda: normalisation(args, kwargs))
-        if name == "relu" or (name in ("clamp", "clamp_min") and args[1:] + tuple(kwargs.values()) == (0,)):
+        if relu_step(name, function, args, kwargs):
             return Step(x, nn.ReLU)
         rest = {key: value for key, value in kwargs.items() if key not in ("input", "inplace")}
         alone = lambda value: function(value.clone(), *args[1:], **rest)
@@ -96,17 +97,17 @@ def relevance_step(name: str, function: Callable, args: tuple, kwargs: dict) -> 
     if name == "einsum" and sum(map(depends, args[1:])) == 1 and all(isinstance(part, Tensor) for part in args[1:]):
         place = next(i for i, part in enumerate(args) if depends(part))
         return Step(args[place], lambda: Mixing(lambda value: function(*args[:place], value, *args[place + 1 :])))
-    if len(given) == 2 and name in ("add", "sub") and not kwargs.get("alpha"):
-        from zennit.layer import Sum
-
-        make = Sum if name == "add" else lambda: Mixing(lambda pair: pair[..., 0] - pair[..., 1])
-        return Step(torch.stack(torch.broadcast_tensors(*values), -1), make)
+    if len(given) == 2 and name in ("add", "sub"):
+        scale = kwargs.get("alpha", 1) * (1 if name == "add" else -1)
+        return Step(
+            torch.stack(torch.broadcast_tensors(*values), -1), lambda: Mixing(lambda pair: pair[..., 0] + scale * pair[..., 1])
+        )
     return None
 
 
 def of_constant(name: str, function: Callable, values: list, place: int, x: Tensor) -> Step | None:
     """x op constant. A difference x − c has derivative one and runs as it is; in c − x the sign must not reach the relevance."""
-    if name == "sub" and place == 0:
+    if place == (0 if name == "sub" else 1 if name == "div" else None):
         return None
     other = values[1 - place].detach() if isinstance(values[1 - place], Tensor) else values[1 - place]
     order = (lambda value: (value, other)) if place == 0 else (lambda value: (other, value))
@@ -241,7 +242,7 @@ def box(steps: Unrolled, images: Tensor) -> dict[str, Tensor]:
     backend="zennit",
     needs_gradient=True,
     deterministic=True,
-    passes="3 forward + 1 backward of 2 to 5 times the usual work, by the rules",
+    passes="1 forward + 1 backward of 2 to 5 times the usual work, by the rules",
     definition="relevance f(x) handed back layer by layer; composite: "
     + ", ".join(COMPOSITES)
     + " (ε rule everywhere); their parameters as options. Batch norms merged, other factors passed",
@@ -280,7 +281,7 @@ def propagate(steps: Unrolled, composite: Any, images: Tensor, target: Tensor, r
     backend="zennit",
     needs_gradient=True,
     deterministic=True,
-    passes="2 forward + 1 backward",
+    passes="1 forward + 1 backward",
     definition="∂f/∂x in which each ReLU passes back what is positive there and had a positive input; as Captum's",
 )
 def guided_backprop(model: Score, images: Tensor, target: Tensor, work: Work) -> Tensor:
@@ -294,7 +295,7 @@ def guided_backprop(model: Score, images: Tensor, target: Tensor, work: Work) ->
     backend="zennit",
     needs_gradient=True,
     deterministic=True,
-    passes="2 forward + 1 backward",
+    passes="1 forward + 1 backward",
     definition="∂f/∂x in which each ReLU passes back what is positive there, whatever its input was; as Captum's",
 )
 def deconvolution(model: Score, images: Tensor, target: Tensor, work: Work) -> Tensor:

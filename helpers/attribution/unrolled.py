@@ -46,7 +46,9 @@ def depends(value: Any) -> bool:
 def name_of(function: Callable) -> str:
     """One name for a function, its method, its operator and its in-place form: "add" for torch.add, `+` and `+=`."""
     name = getattr(function, "__name__", type(function).__name__)
-    name = name if name == "__get__" else name.strip("_")
+    if name == "__get__":  # of a property, such as x.T
+        return getattr(function.__self__, "__name__", name)
+    name = name.strip("_")
     return SAME.get(name, name)
 
 
@@ -139,6 +141,7 @@ class Unrolled(nn.Module):
     names : list of str, the function at each step
     native : set of str, functions on the way from image to output that ran as they are
     unseen : bool, whether something on that way ran where PyTorch does not show it (TorchScript, `autograd.Function`)
+    output : tensor, what the latest pass gave
     feeds : list of (i, j): all that step j takes is what step i gives, and nothing else takes it
     """
 
@@ -166,4 +169,6 @@ class Unrolled(nn.Module):
             return module
 
         with Caught(self.spell, take):
-            return self.hidden[0](images)
+            output = self.hidden[0](images)
+        self.output = output.detach()
+        return output
