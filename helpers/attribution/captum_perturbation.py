@@ -119,6 +119,8 @@ def lime(
     alpha: float = 1.0,
     width: float = 0.25,
 ) -> Tensor:
+    if not (alpha >= 0 and width > 0):
+        raise ValueError(f"alpha, width: {alpha!r}, {width!r}; expected a penalty of at least 0 and a width above 0")
     from captum._utils.models.linear_model import SkLearnRidge
     from captum.attr import Lime
 

@@ -66,7 +66,8 @@ def attribute(
     **options : the method's own, see `methods()["options"]`: `integrated_gradients(steps=50, baseline="black")`,
         `smoothgrad(samples=50, noise=0.1, absolute=False, squared=False)` with `noise` the standard deviation in pixel
         values, `occlusion(patch=8, stride=4, baseline=0.0)` in pixels, `saliency(absolute=True)`, `gradient_input()`,
-        `grad_cam(layer=None, relu=True)`. A baseline is "black", "white", "mean", "blur", a pixel value or a tensor.
+        `grad_cam(layer=None, relu=True)`. Segments (feature ablation, Shapley values, LIME) are the number of a grid's rows, or
+        an integer mask (H, W) or (N, H, W). A baseline is "black", "white", "mean", "blur", a pixel value or a tensor.
 
     Returns
     -------
@@ -76,7 +77,8 @@ def attribute(
     ------
     ValueError : before any long work, for an unknown method, backend or option (with the nearest name), a backend
         without the method (with those that have it), images of another rank, type or range, a target outside the
-        classes, a model that does not fit the images or has no gradient where one is needed, `channels=True` for a
+        classes, a model that does not fit the images or has no gradient where one is needed, a function in the model for which
+        DeepLift, LRP or guided backpropagation has no rule (named, with what to use instead), `channels=True` for a
         method with one value a pixel (occlusion, Grad-CAM).
 
     References

@@ -92,7 +92,7 @@ def relevance_step(name: str, function: Callable, args: tuple, kwargs: dict) -> 
             return Step(x, lambda: Elementwise(alone))
         if name in AVERAGES:
             return Step(x, lambda: Mixing(alone))
-    if len(given) == 1 and name in ("mul", "div", "rsub", "sub", "matmul", "einsum"):
+    if len(given) == 1 and name in ("mul", "div", "rsub", "sub", "matmul"):
         return of_constant(name, function, values, given[0], x)
     if name == "einsum" and sum(map(depends, args[1:])) == 1 and all(isinstance(part, Tensor) for part in args[1:]):
         place = next(i for i, part in enumerate(args) if depends(part))
@@ -115,7 +115,7 @@ def of_constant(name: str, function: Callable, values: list, place: int, x: Tens
     if name == "matmul":
         return Step(x, lambda: Mixing(alone))
     shape = getattr(other, "shape", ())
-    if name == "einsum" or torch.broadcast_shapes(x.shape, shape) != x.shape:
+    if torch.broadcast_shapes(x.shape, shape) != x.shape:
         return None
     return Step(x, lambda: Elementwise(alone))
 
@@ -204,21 +204,24 @@ def composite_of(name: str, options: dict[str, Any], steps: Unrolled, images: Te
     make = composites.COMPOSITES.get(name, composites.EpsilonPlus)
     options = {key: value for key, value in options.items() if value is not None}
     accepted = [key for key in inspect.signature(make).parameters if key not in ("layer_map", "first_map", "canonizers")]
-    for key in options:
+    if name == "epsilon":
+        accepted.remove("stabilizer")
+    for key, value in options.items():
         if key not in accepted:
             raise ValueError(f"{key}: composite {name!r} does not take it; it takes: {', '.join(accepted)}")
+        if key in ("epsilon", "gamma", "stabilizer") and not (isinstance(value, (int, float)) and value >= 0):
+            raise ValueError(f"{key}: {value!r}; expected a number of at least 0")
     if name == "epsilon_gamma_box":
         options = box(steps, images) | options
-    stabilizer = {"stabilizer": options["stabilizer"]} if "stabilizer" in options else {}
+        if not bool((torch.as_tensor(options["low"]) < torch.as_tensor(options["high"])).all()):
+            raise ValueError("low: it is not below high everywhere; expected the range of what the first convolution sees")
     extra = [
         (types.BatchNorm, rules.Pass()),
         (Mixing, rules.Norm(options.get("epsilon", options.get("stabilizer", 1e-6)))),
         (Elementwise, rules.Pass()),
     ]
     if name == "epsilon":
-        epsilon = {key: options[key] for key in ("epsilon", "zero_params") if key in options}
-        extra.append((types.Linear, rules.Epsilon(**epsilon)))
-        options = {**epsilon, **stabilizer}
+        extra.append((types.Linear, rules.Epsilon(**options)))
     return make(layer_map=extra, **options)
 
 
@@ -261,6 +264,20 @@ def lrp(
     high: float | Tensor | None = None,
     zero_params: str | list[str] | None = None,
 ) -> Tensor:
+    """The relevance of each pixel for the target's score, handed back by the rules of a composite.
+
+    Parameters
+    ----------
+    composite : a name of `COMPOSITES`, after the rules for the classifier, the convolutions and the first layer: ε, then z+
+        (or αβ, γ), then flat (or box); "epsilon" is the ε rule everywhere, for ε → 0 gradient × input of a ReLU network
+    epsilon, gamma, stabilizer, zero_params : as in zennit, whose defaults hold for None; `zero_params="bias"` keeps biases from
+        taking up relevance, so that maps add up to the score
+    low, high : of the box, on the scale of what the first convolution sees; by default the range of a pixel
+
+    References
+    ----------
+    Bach et al. 2015 (ε, αβ: equations 58 and 60); Montavon et al. 2017 (z+, box) and 2019 (γ, composites).
+    """
     given = {"epsilon": epsilon, "gamma": gamma, "stabilizer": stabilizer, "low": low, "high": high, "zero_params": zero_params}
     steps = canonical(model, images)
     return propagate(steps, composite_of(composite, given, steps, images), images, target, relevance=True)

@@ -383,6 +383,18 @@ def test_layer_methods_take_the_last_feature_map_or_refuse(cnn, pixels):
             attribute(cnn, pixels.float(), 1, name, layer="last")
 
 
+@pytest.mark.parametrize("name", ["deeplift", "deeplift_shap", "gradient_shap", "square_grad", "vargrad", *OF_SEGMENTS])
+def test_methods_find_the_square_that_the_model_looks_at(looks_at_square, images, square, name):
+    class Squared(nn.Module):  # so that its gradient, too, depends on the image
+        def forward(self, x):
+            return torch.tanh(looks_at_square(x) / 9)
+
+    options = {"segments": square, "samples": 20} if name in OF_SEGMENTS else {}
+    options.pop("samples", None) if name == "feature_ablation" else None
+    maps = attribute(Squared(), images, 1, name, **options).abs()
+    assert maps[:, square].mean() > 20 * maps[:, ~square].mean()
+
+
 class Batches(TorchDispatchMode):
     """The largest batch that any convolution sees."""
 
@@ -417,6 +429,7 @@ def test_no_pass_is_larger_than_the_batch(cnn, images, name):
         ("gradient_shap", {"baselines": "black"}, "baselines: 'black'; expected one or more"),
         ("deeplift_shap", {"baselines": ["blak"]}, "baseline: .*Did you mean 'black'"),
         ("deeplift_shap", {"baselines": torch.zeros(2, 3, 8, 8)}, r"baseline: shape \(3, 8, 8\)"),
+        ("lime", {"width": 0.0}, "alpha, width: 1.0, 0.0"),
         ("lime", {"channels": True}, "channels: lime has one value a pixel"),
     ],
 )

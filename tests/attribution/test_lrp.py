@@ -263,6 +263,28 @@ def test_the_box_is_that_of_the_pixels_behind_the_normalisation(pixels):
     assert not torch.equal(attribute(model, pixels, 1, "lrp", composite="epsilon_gamma_box", low=-9.0, high=9.0), default)
 
 
+def test_relevance_is_conserved_with_biases_that_take_none(pixels):
+    model = settled(seeded(Modules)).double()
+    with torch.no_grad():
+        score = model(pixels)[:, 1]
+    lost, kept = (attribute(model, pixels, 1, "lrp", composite="epsilon", zero_params=zero) for zero in (None, "bias"))
+    assert (lost.sum((1, 2)) - score).abs().min() > 0.01
+    assert_close(kept.sum((1, 2)).double(), score, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("composite", COMPOSITES)
+def test_half_precision_gives_the_same_picture(pixels, composite):
+    model = settled(seeded(Modules))
+    whole = attribute(model, pixels.float(), 1, "lrp", composite=composite)
+    half = attribute(model.bfloat16(), pixels.float(), 1, "lrp", composite=composite)
+    assert torch.corrcoef(torch.stack([whole.flatten(), half.flatten()]))[0, 1] > 0.9
+
+
+def test_a_linear_model_written_as_one_function_keeps_its_square(looks_at_square, images, square):
+    maps = attribute(looks_at_square, images, 1, "lrp", composite="epsilon")
+    assert maps[:, square].sum() > 0 and maps[:, ~square].abs().max() == 0
+
+
 def test_one_logit_is_explained_from_both_sides(pixels):
     one = settled(seeded(lambda: nn.Sequential(Modules(), nn.Linear(3, 1)))).double()
     two = nn.Sequential(one, nn.Linear(1, 2, bias=False).double())
@@ -309,6 +331,9 @@ def test_what_has_no_rule_is_refused(pixels, model, message):
     [
         ({"composite": "epsilon_plus_flatt"}, "composite: .*Did you mean 'epsilon_plus_flat'"),
         ({"gamma": 0.5}, "gamma: composite 'epsilon_plus_flat' does not take it; it takes: epsilon, stabilizer, zero_params"),
+        ({"epsilon": -1.0}, "epsilon: -1.0; expected a number of at least 0"),
+        ({"composite": "epsilon_gamma_box", "low": 1.0, "high": 0.0}, "low: it is not below high"),
+        ({"composite": "epsilon", "stabilizer": 0.1}, "stabilizer: composite 'epsilon' does not take it; it takes: epsilon"),
         ({"composite": "excitation_backprop", "epsilon": 0.1}, "epsilon: composite 'excitation_backprop' does not take it"),
     ],
 )
