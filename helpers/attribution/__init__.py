@@ -9,9 +9,10 @@
 
 from . import (  # noqa: F401  (each import registers what it defines)
     captum,
+    captum_deeplift,
+    captum_guided,
     captum_layers,
     captum_perturbation,
-    captum_rules,
     faithfulness,
     localisation,
     lrp,

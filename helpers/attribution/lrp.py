@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from helpers.names import choose
 
-from .captum_rules import relu_step, with_relus
+from .captum_guided import relu_step, with_relus
 from .method import Work, method
 from .score import Score
 from .unrolled import Step, Unrolled, arguments, depends
@@ -43,7 +43,7 @@ NATIVE = set(
     "to float double half type type_as view view_as reshape reshape_as flatten unflatten ravel permute transpose t T mT movedim "
     "moveaxis swapaxes contiguous clone squeeze unsqueeze expand expand_as repeat repeat_interleave unfold gather getitem select "
     "narrow index_select cat concat stack chunk split unbind pad roll flip copy dropout dropout2d max_pool2d adaptive_max_pool2d "
-    "amax max add sub pixel_shuffle pixel_unshuffle".split()
+    "max_pool2d_with_indices amax max add sub pixel_shuffle pixel_unshuffle".split()
 )
 
 

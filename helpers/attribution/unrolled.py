@@ -19,7 +19,12 @@ from torch.utils._pytree import tree_leaves
 
 SAME = {"iadd": "add", "radd": "add", "isub": "sub", "imul": "mul", "rmul": "mul", "true_divide": "div", "truediv": "div"}
 SAME |= {"idiv": "div", "itruediv": "div", "divide": "div", "multiply": "mul", "subtract": "sub", "negative": "neg"}
-SAME |= {"max_pool2d_with_indices": "max_pool2d", "rmatmul": "matmul", "mm": "matmul", "bmm": "matmul"}
+SAME |= {"rmatmul": "matmul", "mm": "matmul", "bmm": "matmul"}
+# functions whose derivative needs no rule; where one is missing, they are not the reason
+LINEAR = set(
+    "conv2d linear batch_norm add sub flatten view reshape avg_pool2d adaptive_avg_pool2d to mean sum cat stack permute "
+    "transpose dropout clone contiguous getitem neg pad copy".split()
+)
 
 
 @dataclass(frozen=True)

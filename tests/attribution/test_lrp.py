@@ -17,8 +17,6 @@ from helpers.models.affine import LowRank
 from helpers.models.editing import append_after
 from helpers.models.resnet import FaceClassifier
 
-pytest.importorskip("zennit")
-
 
 def seeded(make, seed=0):
     with torch.random.fork_rng():
@@ -304,6 +302,29 @@ def test_captum_and_zennit_agree(pixels, name):
     model = settled(seeded(Reused)).double()
     maps = attribute(model, pixels, 1, name, "zennit", channels=True)
     assert_close(maps, attribute(model, pixels, 1, name, "captum", channels=True))
+
+
+def test_captums_epsilon_rule_agrees(pixels):
+    from captum.attr import LRP
+
+    class Small(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.relu, self.pool, self.last = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Linear(36, 3)
+
+        def forward(self, x):
+            return self.last(torch.flatten(self.pool(self.relu(self.conv(x))), 1))
+
+    model = seeded(Small).double()
+    theirs = LRP(model).attribute(pixels.clone(), 2).detach()
+    ours = attribute(model, pixels, 2, "lrp", composite="epsilon", epsilon=1e-9, channels=True).double()
+    assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
+
+
+def test_a_missing_package_is_named(pixels, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="'zennit' needs the package zennit"):
+        attribute(seeded(Modules).double(), pixels, 0, "lrp")
 
 
 class Attention(nn.Module):

@@ -1,7 +1,7 @@
-"""Captum's methods that replace the derivative of single functions: DeepLift, guided backpropagation, deconvolution.
+"""DeepLift through Captum (Shrikumar et al., 2017), made complete: a map adds up to the change of the score, or is refused.
 
-Captum puts hooks on the modules that it knows. `Unrolled` gives it one for each call, so that functional, reused and in-place
-activations are treated like all others.
+Captum puts its hooks on modules; `Unrolled` gives it one for each call, so that functional, reused and in-place activations are
+caught too. Where Captum has no rule, or one that loses something, a function of ours goes back by the rule.
 """
 
 from __future__ import annotations
@@ -14,23 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .baselines import DISTRIBUTION, Baseline, references
-from .captum import grad_cam
+from .captum_guided import relu_step
 from .method import Work, method
 from .score import Score
-from .unrolled import Step, Unrolled, arguments, depends
+from .unrolled import LINEAR, Step, Unrolled, arguments, depends
 
 TOLERANCE = 0.01
-
-
-def relu_step(name: str, function: Callable, args: tuple, kwargs: dict) -> Step | None:
-    """ReLUs, written in any of their ways, as steps."""
-    if not args or not depends(args[0]):
-        return None
-    floor = arguments("input min max", args, kwargs, min=None, max=None)
-    clamped = name in ("clamp", "clip", "clamp_min") and floor["max"] is None
-    if name == "relu" or (clamped and isinstance(floor["min"], (int, float)) and floor["min"] == 0):
-        return Step(args[0], nn.ReLU)
-    return None
+OTHERS = ("relu6", "hardtanh", "gelu", "silu", "hardswish", "hardsigmoid", "selu", "celu", "softsign")
+POOLING = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
 
 def deeplift_step(name: str, function: Callable, args: tuple, kwargs: dict) -> Step | None:
@@ -54,10 +45,6 @@ def deeplift_step(name: str, function: Callable, args: tuple, kwargs: dict) -> S
         rest = {key: value for key, value in kwargs.items() if key not in ("input", "inplace")}
         return Step(args[0], lambda: Rescaled(lambda x: function(x, *args[1:], **rest)))
     return relu_step(name, function, args, kwargs)
-
-
-OTHERS = ("relu6", "hardtanh", "gelu", "silu", "hardswish", "hardsigmoid", "selu", "celu", "softsign")
-POOLING = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
 
 class Rescaled(nn.Module):
@@ -195,12 +182,6 @@ def check_complete(maps: Tensor, scores: Tensor, target: Tensor, native: set[str
         )
 
 
-LINEAR = set(
-    "conv2d linear batch_norm add sub flatten view reshape avg_pool2d adaptive_avg_pool2d to mean sum cat stack permute "
-    "transpose dropout clone contiguous getitem neg pad copy".split()
-)
-
-
 @method(
     "deeplift_shap",
     backend="captum",
@@ -215,81 +196,3 @@ def deeplift_shap(
     # one baseline at a time, because Captum's DeepLiftShap holds images × baselines at once
     found = [deeplift(model, images.detach(), target, work, baseline=one).detach() for one in references(baselines, images)]
     return torch.stack(found).mean(0)
-
-
-def with_relus(model: Score, images: Tensor, name: str) -> Unrolled:
-    """The model with a module for each ReLU.
-
-    Raises
-    ------
-    ValueError : no ReLU runs, so that the method would be the plain gradient; or one that PyTorch does not show.
-    """
-    steps = Unrolled(model, images[:1], relu_step)
-    if steps.unseen:
-        raise ValueError(
-            f"model: a part of it runs where PyTorch does not show it (TorchScript, autograd.Function), so {name} could miss "
-            "a ReLU; use method='integrated_gradients'"
-        )
-    if not len(steps.steps):
-        others = ", ".join(sorted(steps.native - LINEAR)) or "none"
-        raise ValueError(
-            f"model: {name} changes the gradient of ReLUs, and none runs in this model (nonlinear functions: {others}); "
-            "use method='saliency' or 'integrated_gradients'"
-        )
-    return steps
-
-
-@method(
-    "guided_backprop",
-    backend="captum",
-    needs_gradient=True,
-    deterministic=True,
-    passes="1 forward + 1 backward",
-    definition="∂f/∂x in which each ReLU passes back what is positive there and had a positive input (Springenberg et al. 2015)",
-)
-def guided_backprop(model: Score, images: Tensor, target: Tensor, work: Work) -> Tensor:
-    from captum.attr import GuidedBackprop
-
-    return rule_of_relus(GuidedBackprop, model, images, target, "guided_backprop")
-
-
-@method(
-    "deconvolution",
-    backend="captum",
-    needs_gradient=True,
-    deterministic=True,
-    passes="1 forward + 1 backward",
-    definition="∂f/∂x in which each ReLU passes back what is positive there, whatever its input was (Zeiler & Fergus 2014)",
-)
-def deconvolution(model: Score, images: Tensor, target: Tensor, work: Work) -> Tensor:
-    from captum.attr import Deconvolution
-
-    return rule_of_relus(Deconvolution, model, images, target, "deconvolution")
-
-
-def rule_of_relus(explainer: type, model: Score, images: Tensor, target: Tensor, name: str) -> Tensor:
-    steps = with_relus(model, images, name)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Setting backward hooks on ReLU")
-        return explainer(steps).attribute(images.detach().requires_grad_(), target)
-
-
-@method(
-    "guided_grad_cam",
-    backend="captum",
-    needs_gradient=True,
-    deterministic=True,
-    passes="2 forward + 2 backward",
-    definition="guided_backprop times grad_cam at `layer` (upsampled bilinearly, where Captum alone repeats pixels)",
-)
-def guided_grad_cam(
-    model: Score,
-    images: Tensor,
-    target: Tensor,
-    work: Work,
-    *,
-    layer: str | nn.Module | None = None,
-    relu: bool = True,
-) -> Tensor:
-    cam = grad_cam(model, images, target, work, layer=layer, relu=relu)
-    return guided_backprop(model, images, target, work) * cam[:, None]
