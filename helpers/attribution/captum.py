@@ -141,12 +141,14 @@ def square_grad(
     needs_gradient=True,
     deterministic=False,
     passes="samples × (1 forward + 1 backward)",
-    definition="variance over x + noise of ∂f/∂x (Adebayo et al. 2018); zero without noise",
+    definition="variance over x + noise of ∂f/∂x, unbiased (Captum alone divides by the number of samples; Adebayo et al. 2018)",
 )
 def vargrad(model: Score, images: Tensor, target: Tensor, work: Work, *, samples: int = 50, noise: float = 0.1) -> Tensor:
     from captum.attr import NoiseTunnel, Saliency
 
-    return NoiseTunnel(Saliency(model)).attribute(
+    if samples < 2:
+        raise ValueError(f"samples: {samples}; vargrad needs at least 2, because one has no variance")
+    maps = NoiseTunnel(Saliency(model)).attribute(
         images.requires_grad_(),
         nt_type="vargrad",
         nt_samples=samples,
@@ -155,6 +157,7 @@ def vargrad(model: Score, images: Tensor, target: Tensor, work: Work, *, samples
         target=target,
         abs=False,
     )
+    return maps * (samples / (samples - 1))
 
 
 @method(

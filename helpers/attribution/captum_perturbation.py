@@ -89,8 +89,8 @@ def kernel_shap(
     work: Work,
     *,
     segments: Segments = 8,
-    samples: int = 500,
-    baseline: Tensor | str | float = "black",
+    samples: int = 800,
+    baseline: Tensor | str | float = 0.0,
 ) -> Tensor:
     from captum.attr import KernelShap
 
@@ -104,8 +104,8 @@ def kernel_shap(
     deterministic=False,
     passes="samples forward",
     per_channel=False,
-    definition="weights of a ridge regression (penalty `alpha`) of f on which segments are shown, in `samples` random halves, "
-    "weighted by exp(−d²/`width`²) with the cosine distance d to the whole image (Ribeiro et al. 2016, as in its image code)",
+    definition="weights of a ridge regression (`penalty`) of f on which segments are shown, in `samples` random halves, "
+    "weighted by exp(−d²/`nearness`²) with the cosine distance d to the whole image (Ribeiro et al. 2016, as in its image code)",
 )
 def lime(
     model: Score,
@@ -114,22 +114,22 @@ def lime(
     work: Work,
     *,
     segments: Segments = 8,
-    samples: int = 500,
-    baseline: Tensor | str | float = "black",
-    alpha: float = 1.0,
-    width: float = 0.25,
+    samples: int = 150,
+    baseline: Tensor | str | float = 0.0,
+    penalty: float = 2.0,
+    nearness: float = 0.25,
 ) -> Tensor:
-    if not (alpha >= 0 and width > 0):
-        raise ValueError(f"alpha, width: {alpha!r}, {width!r}; expected a penalty of at least 0 and a width above 0")
+    if not (penalty >= 0 and nearness > 0):
+        raise ValueError(f"penalty, nearness: {penalty!r}, {nearness!r}; expected at least 0, and a distance above 0")
     from captum._utils.models.linear_model import SkLearnRidge
     from captum.attr import Lime
 
-    def nearness(image: Tensor, perturbed: Tensor, shown: Tensor, **unused: Any) -> Tensor:
+    def weight(image: Tensor, perturbed: Tensor, shown: Tensor, **unused: Any) -> Tensor:
         # Captum's default measures in pixels, where at its width of 1 every sample but the image itself weighs nothing
         distance = 1 - (shown.float().mean(1) ** 0.5)
-        return torch.exp(-((distance / width) ** 2))
+        return torch.exp(-((distance / nearness) ** 2))
 
-    make = lambda score: Lime(score, interpretable_model=SkLearnRidge(alpha=alpha), similarity_func=nearness)
+    make = lambda score: Lime(score, interpretable_model=SkLearnRidge(alpha=penalty), similarity_func=weight)
     return one_by_one(make, model, images, baseline, target, segments, samples, work)
 
 

@@ -293,7 +293,7 @@ def test_lime_is_the_weighted_ridge_regression_it_says(interacting, pixels):
     shown = np.array([[j in subset for j in range(4)] for subset in values], dtype=float)
     weight = np.exp(-(((1 - np.sqrt(shown.mean(1))) / 0.25) ** 2))
     samples = 4096
-    exact = Ridge(alpha=1.0 * 16 / samples).fit(shown, list(values.values()), weight).coef_
+    exact = Ridge(alpha=2.0 * 16 / samples).fit(shown, list(values.values()), weight).coef_
     maps = attribute(interacting, pixels[:1], target, "lime", segments=2, samples=samples, batch_size=1024)
     found = np.array([maps[0][codes == j].unique().item() for j in range(4)])
     assert np.abs(found - exact).max() < 0.06 * np.abs(exact).max()
@@ -304,7 +304,8 @@ def test_segments_are_the_users(linear, weight, images, name):
     """On a linear model every one of them gives a segment the sum of weight times pixel, whatever its shape and code."""
     generator = torch.Generator().manual_seed(0)
     masks = torch.randint(3, 6, (3, 16, 16), generator=generator) * 7
-    options = {} if name == "feature_ablation" else {"samples": 40} | ({"alpha": 1e-9, "width": 10.0} if name == "lime" else {})
+    options = {} if name == "feature_ablation" else {"samples": 40}
+    options |= {"penalty": 1e-9, "nearness": 10.0} if name == "lime" else {}
     maps = attribute(linear, images, 1, name, segments=masks, **options)
     product = (weight[1] * images).sum(1)
     for i in range(3):
@@ -351,6 +352,8 @@ def test_square_grad_and_vargrad_are_moments_of_the_gradient():
     variance = attribute(Cubic(), image, 1, "vargrad", channels=True, noise=noise, samples=200).mean().item()
     fourth = 0.5**4 + 6 * 0.5**2 * noise**2 + 3 * noise**4
     assert square == pytest.approx(fourth, rel=0.03)
+    few = [attribute(Cubic(), image, 1, "vargrad", channels=True, noise=noise, samples=3, seed=i).mean().item() for i in range(8)]
+    assert np.mean(few) == pytest.approx(fourth - (0.5**2 + noise**2) ** 2, rel=0.1)
     assert variance == pytest.approx(fourth - (0.5**2 + noise**2) ** 2, rel=0.05)
     assert attribute(Cubic(), image, 1, "vargrad", noise=0.0, samples=4).abs().max() < 1e-6
 
@@ -429,7 +432,8 @@ def test_no_pass_is_larger_than_the_batch(cnn, images, name):
         ("gradient_shap", {"baselines": "black"}, "baselines: 'black'; expected one or more"),
         ("deeplift_shap", {"baselines": ["blak"]}, "baseline: .*Did you mean 'black'"),
         ("deeplift_shap", {"baselines": torch.zeros(2, 3, 8, 8)}, r"baseline: shape \(3, 8, 8\)"),
-        ("lime", {"width": 0.0}, "alpha, width: 1.0, 0.0"),
+        ("lime", {"nearness": 0.0}, "penalty, nearness: 2.0, 0.0"),
+        ("vargrad", {"samples": 1}, "samples: 1; vargrad needs at least 2"),
         ("lime", {"channels": True}, "channels: lime has one value a pixel"),
     ],
 )
