@@ -82,8 +82,8 @@ class RescaledFunction(torch.autograd.Function):
 class RescaledMaxPool(nn.Module):
     """Max pooling of a batch of images and their baselines that goes back by DeepLift's rule.
 
-    Captum has a rule too, but it loses what two windows share (every ResNet's overlap) and, where an input does not change, takes
-    the first image's gradient for all.
+    Captum 0.9 has a rule too, but it loses what two windows share (every ResNet's overlap), and the activation before it, where
+    there is one, takes the gradient as it was without the rule: maps do not add up.
     """
 
     def __init__(self, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):

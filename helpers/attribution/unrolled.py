@@ -79,7 +79,9 @@ class Caught(TorchFunctionMode):
         if step is None:
             return self.note(name, args, kwargs, func(*args, **kwargs))
         if not in_place(func, args, kwargs):
-            return self.note(name, args, kwargs, self.take(name, step)(step.input), step)
+            # a tensor of its own: hooks on one that is also the output of a step would run in the wrong order
+            own = step.input.view_as(step.input)
+            return self.note(name, args, kwargs, self.take(name, step)(own), step)
         output = self.take(name, step)(step.input.clone())
         return self.note(name, args, kwargs, args[0].copy_(output), step)  # others may hold this very tensor
 

@@ -164,6 +164,28 @@ def test_deeplift_is_complete_for_real_networks(make):
     assert_close(maps.sum((1, 2)), change, rtol=1e-3, atol=1e-4)
 
 
+def test_deeplift_follows_one_function_on_another(pixels):
+    """Multipliers are multiplied (DeepLift's chain rule); Captum's hooks on a tensor between two modules miss one of them."""
+    model = seeded(lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Tanh(), nn.Flatten(), nn.Linear(256, 2))).double()
+    base = pixels.flip(0)
+    with torch.no_grad():
+        inner = [model[0](some) for some in (pixels, base)]
+        outer = [some.relu().tanh() for some in inner]
+        multiplier = (outer[0] - outer[1]) / (inner[0] - inner[1]) * model[4].weight[1].reshape(1, 4, 8, 8)
+        by_hand = (pixels - base) * torch.einsum("nkhw,kc->nchw", multiplier, model[0].weight[:, :, 0, 0])
+    maps = attribute(model, pixels, 1, "deeplift", channels=True, baseline=base)
+    assert_close(maps.double(), by_hand, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.MaxPool2d(3, 1, 1), nn.MaxPool2d(3, 2, dilation=2, ceil_mode=True)])
+def test_deeplift_is_complete_over_an_activation_and_a_pooling(pixels, pool):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), pool, nn.Sigmoid(), nn.Flatten()).double()
+    base = pixels.flip(0)
+    with torch.no_grad():
+        change = (model(pixels) - model(base))[:, 1]
+    assert_close(attribute(model, pixels, 1, "deeplift", baseline=base).sum((1, 2)).double(), change, rtol=1e-4, atol=1e-7)
+
+
 def test_deeplift_of_max_pooling_does_not_mix_images(pixels):
     """Windows that overlap, with a border and a last one that sticks out."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(3, 2, 1, ceil_mode=True), nn.Flatten(), nn.Linear(64, 2)).double()

@@ -231,6 +231,28 @@ def test_batch_norms_are_merged_by_the_flow_of_data_not_by_registration(pixels):
         assert_close(maps, attribute(straight, pixels, 1, "lrp", composite=composite), rtol=1e-4, atol=1e-7)
 
 
+def test_what_two_branches_take_is_not_merged_and_scaled_branches_share(pixels):
+    """A convolution that a norm and a sum read stays as it is; a branch times a constant counts by what it gives."""
+
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm, self.last = nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Linear(4, 2, bias=False)
+
+        def forward(self, x):
+            x = self.conv(x)
+            x = torch.add(self.norm(x), x, alpha=3)
+            return self.last((2 - (2 - x / 4)).mean((2, 3)))
+
+    model = seeded(Branches).double().eval()
+    model.norm.running_var.fill_(4.0)
+    with torch.no_grad():
+        score = model(pixels)[:, 1]
+    maps = attribute(model, pixels, 1, "lrp", composite="epsilon", epsilon=1e-12, channels=True)
+    assert_close(maps.sum((1, 2, 3)).double(), score, rtol=1e-4, atol=1e-6)
+    assert_close(maps, attribute(model, pixels, 1, "gradient_input", channels=True), rtol=1e-3, atol=1e-6)
+
+
 def test_normalisation_and_edits_pass_relevance_on(pixels):
     """Neither the scale of the pixels nor an eraser that does nothing changes the map; an eraser of the cause takes it away."""
     network = settled(seeded(Modules)).double()
