@@ -15,7 +15,21 @@
 """
 
 # each import registers what it defines
-from . import agreement, captum, faithfulness, localisation, region_scores, sanity, stability, xplique  # noqa: F401
+from . import (  # noqa: F401
+    agreement,
+    captum,
+    captum_deeplift,
+    captum_guided,
+    captum_layers,
+    captum_perturbation,
+    faithfulness,
+    localisation,
+    lrp,
+    region_scores,
+    sanity,
+    stability,
+    xplique,
+)
 from .concepts import concepts
 from .dependence import baseline_dependence
 from .evaluate import evaluate, summary

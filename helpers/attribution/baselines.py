@@ -6,6 +6,8 @@ what it should remove, noise is like no photograph. No choice is neutral; see `h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from torch.nn.functional import avg_pool2d, pad
 from helpers.names import choose
 
 Baseline = str | float | Tensor | np.ndarray
+DISTRIBUTION = ("black", "white", "mean", "blur")  # what methods that average over baselines take by default
 
 
 def blur(images: Tensor, share: float = 0.25) -> Tensor:
@@ -145,3 +148,15 @@ def neighbours(images: Tensor) -> Tensor:
     total[..., 1:] += images[..., :-1]
     total[..., :-1] += images[..., 1:]
     return total
+
+
+def references(baselines: Sequence[Baseline] | Tensor, images: Tensor) -> list[Tensor]:
+    """Several baselines, each in the shape (n, C, H, W) of `images`: names, pixel values, or a tensor (M, C, H, W) for all.
+
+    Raises
+    ------
+    ValueError : none given, one alone instead of a sequence, or one that `check_baseline` refuses.
+    """
+    if isinstance(baselines, (str, int, float)) or not len(baselines):
+        raise ValueError(f"baselines: {baselines!r}; expected one or more names, pixel values or images (M, C, H, W)")
+    return [baseline_of(check_baseline(one, images), images) for one in baselines]

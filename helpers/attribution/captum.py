@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -12,6 +13,7 @@ from torch.nn.functional import interpolate
 from helpers.models import layers
 from helpers.models.running import untouched_random_state
 
+from .baselines import DISTRIBUTION, Baseline, references
 from .method import Work, method
 from .score import Score
 
@@ -117,6 +119,95 @@ def smoothgrad(
         abs=False,
     )
     return maps.abs() if absolute else maps
+
+
+@method(
+    "square_grad",
+    backend="captum",
+    needs_gradient=True,
+    deterministic=False,
+    passes="samples × (1 forward + 1 backward)",
+    definition="mean over x + noise of the square of ∂f/∂x (Hooker et al. 2019); smoothgrad(squared=True) by its own name",
+)
+def square_grad(
+    model: Score, images: Tensor, target: Tensor, work: Work, *, samples: int = 50, noise: float = 0.1
+) -> Tensor:
+    return smoothgrad(model, images, target, work, samples=samples, noise=noise, squared=True)
+
+
+@method(
+    "vargrad",
+    backend="captum",
+    needs_gradient=True,
+    deterministic=False,
+    passes="samples × (1 forward + 1 backward)",
+    definition="variance over x + noise of ∂f/∂x, unbiased (Captum alone divides by the number of samples; Adebayo et al. 2018)",
+)
+def vargrad(model: Score, images: Tensor, target: Tensor, work: Work, *, samples: int = 50, noise: float = 0.1) -> Tensor:
+    from captum.attr import NoiseTunnel, Saliency
+
+    if samples < 2:
+        raise ValueError(f"samples: {samples}; vargrad needs at least 2, because one has no variance")
+    maps = NoiseTunnel(Saliency(model)).attribute(
+        images.requires_grad_(),
+        nt_type="vargrad",
+        nt_samples=samples,
+        nt_samples_batch_size=min(samples, max(1, work.batch_size // len(images))),
+        stdevs=float(noise),
+        target=target,
+        abs=False,
+    )
+    return maps * (samples / (samples - 1))
+
+
+@method(
+    "gradient_shap",
+    backend="captum",
+    needs_gradient=True,
+    deterministic=False,
+    passes="samples × (1 forward + 1 backward)",
+    definition="mean of (x + noise − b) ∂f/∂x at a random point between b and x + noise, b drawn from the `baselines` "
+    "(names, pixel values, or a tensor (M, C, H, W)); on average adds up to the mean of f(x) − f(b) (Lundberg & Lee 2017)",
+)
+def gradient_shap(
+    model: Score,
+    images: Tensor,
+    target: Tensor,
+    work: Work,
+    *,
+    samples: int = 50,
+    noise: float = 0.0,
+    baselines: Sequence[Baseline] | Tensor = DISTRIBUTION,
+) -> Tensor:
+    from captum.attr import NoiseTunnel
+    from captum.attr._core.gradient_shap import InputBaselineXGradient  # GradientShap takes all samples in one pass
+
+    tunnel, maps = NoiseTunnel(InputBaselineXGradient(model)), []
+    given = torch.stack(references(baselines, images), 1)
+    for i in range(len(images)):
+        with untouched_random_state(work.seed), untouched_numpy_state(work.seed):
+            found = tunnel.attribute(
+                images[i : i + 1].detach().requires_grad_(),
+                nt_samples=samples,
+                nt_samples_batch_size=min(samples, work.batch_size),
+                stdevs=float(noise),
+                draw_baseline_from_distrib=True,
+                baselines=given[i],
+                target=target[i : i + 1],
+            )
+        maps.append(found.detach())
+    return torch.cat(maps)
+
+
+@contextmanager
+def untouched_numpy_state(seed: int) -> Iterator[None]:
+    """Inside the block NumPy's global random state starts from `seed`; afterwards it is as before."""
+    state = np.random.get_state()  # noqa: NPY002  (GradientShap draws from the global state)
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
 
 
 @method(

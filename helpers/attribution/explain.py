@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from helpers.names import choose
 
-from . import captum, xplique
+from . import captum, lrp, xplique
 from .baselines import baseline_of, check_baseline
 from .method import Method, Work, find_method
 from .score import (
@@ -25,8 +25,9 @@ from .score import (
     first_scores,
     resolve_target,
 )
+from .segments import check_segments
 
-SESSIONS = {"captum": captum.session, "xplique": xplique.session}
+SESSIONS = {"captum": captum.session, "zennit": lrp.session, "xplique": xplique.session}
 
 
 def attribute(
@@ -55,7 +56,7 @@ def attribute(
     images : float (N, C, H, W) in [0, 1]
     target : class code, or one for each image (N,); None explains each image's predicted class
     method : a name from `methods()`
-    backend : "captum", "xplique", or "auto" for the first of these that has the method
+    backend : "captum", "zennit", "xplique", or "auto" for the first of these that has the method
     channels : keep a value for each channel instead of their sum
     batch_size : images in one pass; by default as many as keep memory bounded
     seed : of the noise of sampled methods, which is drawn batch by batch: a map is repeated by the same seed and
@@ -65,7 +66,8 @@ def attribute(
     **options : the method's own, see `methods()["options"]`: `integrated_gradients(steps=50, baseline="black")`,
         `smoothgrad(samples=50, noise=0.1, absolute=False, squared=False)` with `noise` the standard deviation in pixel
         values, `occlusion(patch=8, stride=4, baseline=0.0)` in pixels, `saliency(absolute=True)`, `gradient_input()`,
-        `grad_cam(layer=None, relu=True)`. A baseline is "black", "white", "mean", "blur", a pixel value or a tensor.
+        `grad_cam(layer=None, relu=True)`. Segments (feature ablation, Shapley values, LIME) are the number of a grid's rows, or
+        an integer mask (H, W) or (N, H, W). A baseline is "black", "white", "mean", "blur", a pixel value or a tensor.
 
     Returns
     -------
@@ -75,7 +77,8 @@ def attribute(
     ------
     ValueError : before any long work, for an unknown method, backend or option (with the nearest name), a backend
         without the method (with those that have it), images of another rank, type or range, a target outside the
-        classes, a model that does not fit the images or has no gradient where one is needed, `channels=True` for a
+        classes, a model that does not fit the images or has no gradient where one is needed, a function in the model for which
+        DeepLift, LRP or guided backpropagation has no rule (named, with what to use instead), `channels=True` for a
         method with one value a pixel (occlusion, Grad-CAM).
 
     References
@@ -98,6 +101,8 @@ def attribute(
         target = resolve_target(target, score, images, classes, batch_size)
         if "baseline" in options:
             options["baseline"] = check_baseline(options["baseline"], images)
+        if "segments" in options:
+            options["segments"] = check_segments(options["segments"], images)
         work = Work(batch_size, seed, classes)
         maps = []
         with SESSIONS[chosen.backend](score, work) as session_model:
@@ -107,6 +112,8 @@ def attribute(
                 now = dict(options)
                 if "baseline" in now:
                     now["baseline"] = channels_last(baseline_of(now["baseline"], batch, rows))
+                if "segments" in now:
+                    now["segments"] = now["segments"][rows]
                 found = chosen.function(session_model, batch, target[rows], work, **now).detach()
                 if chosen.per_channel and not channels:
                     found = found.sum(1)
@@ -158,6 +165,8 @@ def check_values(options: dict[str, Any], images: Tensor) -> None:
             raise ValueError(f"stride: {options['stride']} is above patch={options['patch']}: pixels would be left out")
     if "quadrature" in options:
         choose(options["quadrature"], captum.QUADRATURES, "quadrature")
+    if "composite" in options:
+        choose(options["composite"], lrp.COMPOSITES, "composite")
 
 
 def check_fit(chosen: Method, score: Score, images: Tensor) -> int:

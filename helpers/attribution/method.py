@@ -18,7 +18,7 @@ from torch import Tensor
 
 from helpers.names import choose
 
-BACKENDS = ("captum", "xplique")  # in the order in which "auto" prefers them
+BACKENDS = ("captum", "zennit", "xplique")  # in the order in which "auto" prefers them
 METHODS: dict[tuple[str, str], Method] = {}
 
 
@@ -66,7 +66,7 @@ def method(
     Parameters
     ----------
     name : str, snake_case, the same on every backend that has it
-    backend : "captum" or "xplique"
+    backend : one of `BACKENDS`
     needs_gradient : bool, False if forward passes are enough
     deterministic : bool, False if the map depends on the seed
     passes : str, the cost for one image, in forward and backward passes and in terms of the options
