@@ -4,13 +4,14 @@ A method is a function `(model, images, target, work, *, option=default, …) ->
 `images` (n, C, H, W) floats in [0, 1] on the model's device, `target` int64 (n,), `model(images)` scores (n, classes).
 It returns (n, C, H, W), or (n, H, W) if it gives one value a pixel (`per_channel=False`).
 Its keyword-only arguments are its options, and their defaults are stated there and nowhere else.
+Backend "torch" are our own loops: they fill each pass with `work.batch_size` images, over images and steps alike.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -18,17 +19,39 @@ from torch import Tensor
 
 from helpers.names import choose
 
-BACKENDS = ("captum", "xplique")  # in the order in which "auto" prefers them
+BACKENDS = ("torch", "captum", "xplique")  # in the order in which "auto" prefers them
 METHODS: dict[tuple[str, str], Method] = {}
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a method may know of the run: images per pass, seed of its noise, number of classes."""
+    """What a method may know of the run, and what it may keep and tell.
+
+    Attributes
+    ----------
+    batch_size : images per pass
+    seed : of the noise
+    classes : number of classes
+    first : the number, among all images of the call, of the first image of this batch
+    """
 
     batch_size: int
     seed: int
     classes: int
+    first: int = 0
+    kept: dict[Hashable, Any] = field(default_factory=dict)
+    told: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make()` returned for the first batch: work that does not depend on the batch is done once a call."""
+        if key not in self.kept:
+            self.kept[key] = make()
+        return self.kept[key]
+
+    def tell(self, **columns: Tensor) -> None:
+        """Add one value an image (n,) to each named column of the caller's `report`."""
+        for name, values in columns.items():
+            self.told.setdefault(name, []).append(values.detach().cpu())
 
 
 @dataclass(frozen=True)
@@ -66,7 +89,7 @@ def method(
     Parameters
     ----------
     name : str, snake_case, the same on every backend that has it
-    backend : "captum" or "xplique"
+    backend : one of `BACKENDS`
     needs_gradient : bool, False if forward passes are enough
     deterministic : bool, False if the map depends on the seed
     passes : str, the cost for one image, in forward and backward passes and in terms of the options
@@ -99,7 +122,7 @@ def find_method(name: str, backend: str) -> Method:
     if backend == "auto":
         return METHODS[name, having[0]]
     if backend not in having:
-        raise ValueError(f"backend: {backend!r} has no {name!r}; available in: {', '.join(having)}")
+        raise ValueError(f"backend: {backend!r} has no {name!r}; available in: {', '.join(sorted(having))}")
     return METHODS[name, backend]
 
 
