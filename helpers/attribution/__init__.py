@@ -7,7 +7,17 @@
 `methods()` and `metrics()` list what there is, what it needs and what it costs.
 """
 
-from . import cam, captum, faithfulness, gradients, localisation, masking, region_scores, xplique  # noqa: F401  (each registers what it defines)
+from . import (  # noqa: F401  (each import registers what it defines)
+    cam,
+    captum,
+    faithfulness,
+    gradients,
+    localisation,
+    masking,
+    region_scores,
+    xplique,
+    xplique_masking,
+)
 from .evaluate import evaluate, summary
 from .explain import attribute, random_maps
 from .faithfulness import curve

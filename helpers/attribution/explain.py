@@ -158,9 +158,11 @@ def check_options(chosen: Method, options: dict[str, Any]) -> dict[str, Any]:
 
 def check_values(options: dict[str, Any], images: Tensor) -> None:
     """Refuse option values that no backend could use; the options mean the same on every backend."""
-    least = {"steps": 2, "samples": 1, "patch": 1, "stride": 1, "grid": 1, "most": 8}
+    least = {"steps": 2, "samples": 1, "patch": 1, "stride": 1, "grid": 1, "most": 8, "designs": 2, "cells": 1}
     for name in least.keys() & options.keys():
         value = options[name]
+        if name == "cells" and value is None:
+            continue
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least[name]:
             raise ValueError(f"{name}: {value!r}; expected a whole number of at least {least[name]}")
     if "noise" in options and not options["noise"] >= 0:

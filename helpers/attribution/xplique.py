@@ -174,6 +174,35 @@ def smoothgrad(
 
 
 @method(
+    "square_grad",
+    backend="xplique",
+    needs_gradient=True,
+    deterministic=False,
+    passes="samples × (1 forward + 1 backward)",
+    definition="mean of (∂f/∂x)² over x + noise; smoothgrad(squared=True)",
+)
+def square_grad(model: Any, images: Tensor, target: Tensor, work: Work, *, samples: int = 50, noise: float = 0.1) -> Tensor:
+    return smoothgrad(model, images, target, work, samples=samples, noise=noise, squared=True)
+
+
+@method(
+    "vargrad",
+    backend="xplique",
+    needs_gradient=True,
+    deterministic=False,
+    passes="samples × (1 forward + 1 backward)",
+    definition="variance of ∂f/∂x over x + noise, unbiased; added over channels (Xplique alone would take their mean)",
+)
+def vargrad(model: Any, images: Tensor, target: Tensor, work: Work, *, samples: int = 50, noise: float = 0.1) -> Tensor:
+    from xplique.attributions import VarGrad
+
+    if samples < 2:
+        raise ValueError(f"samples: {samples}; vargrad needs at least 2, because one has no variance")
+    explainer = VarGrad(model, batch_size=work.batch_size, reducer=None, nb_samples=samples, noise=noise)
+    return tensor(explainer.explain(rows(images), one_hot(target, work.classes)))
+
+
+@method(
     "occlusion",
     backend="xplique",
     needs_gradient=False,
