@@ -77,8 +77,8 @@ def attribute(
         values, `occlusion(patch=8, stride=4, baseline=0.0)` in pixels, `saliency(absolute=True)`, `gradient_input()`,
         `grad_cam(layer=None, relu=True)`. A baseline is "black", "white", "mean", "blur", a pixel value or a tensor.
         `tolerance=0.01` (backend "torch") takes as many steps or samples as an error needs, image by image, instead of a fixed
-        number: for `integrated_gradients` the completeness error relative to the change of the score, for sampled methods the
-        standard error of the map relative to its spread over pixels.
+        number: for `integrated_gradients` the completeness error relative to the range of the score along the path (at most
+        `most` steps), for sampled methods the standard error of the map relative to its spread over pixels (at most `samples`).
 
     Returns
     -------

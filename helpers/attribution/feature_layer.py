@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from helpers.models import layers
 
-from .captum import last_feature_layer
 from .method import Work
 from .score import Score
 
@@ -42,8 +41,9 @@ def feature_layer(model: Score, layer: str | nn.Module | None, images: Tensor, t
     Parameters
     ----------
     layer : a name, a module, a role of `helpers.models.layers.find`, or None. None takes the last feature map of more than one
-        position (`layer4` of a torchvision ResNet), and in a vision transformer the last normalisation whose patches the score
-        depends on: where only the class token feeds the classifier, that is the one before the last attention.
+        position (of a layer and the block around it, the block: `layer4` of a torchvision ResNet), and in a vision transformer
+        the last normalisation whose patches the score depends on: where only the class token feeds the classifier, that is the
+        one before the last attention.
 
     Raises
     ------
@@ -54,10 +54,11 @@ def feature_layer(model: Score, layer: str | nn.Module | None, images: Tensor, t
 
 def find(model: Score, layer: str | nn.Module | None, example: Tensor, target: Tensor) -> FeatureLayer:
     inner = model.model
-    order = layers.flow(inner, example)
-    with layers.capture(inner, *order) as outputs, torch.no_grad():
+    with layers.capture(inner, *(name for name, _ in inner.named_modules() if name)) as outputs, torch.no_grad():
         inner(example)
-    convolved = [outputs[name] for name in order if isinstance(inner.get_submodule(name), nn.Conv2d)]
+    order = list(outputs)  # as the layers ran
+    convolutions = [name for name in order if isinstance(inner.get_submodule(name), nn.Conv2d)]
+    convolved = [outputs[name] for name in convolutions]
     if layer is not None:
         name = layers.find(inner, layer, example)
         if name and name not in outputs:
@@ -70,10 +71,11 @@ def find(model: Score, layer: str | nn.Module | None, example: Tensor, target: T
         _, slope = look(model, found, example, target)
         if slope.any():
             return found
-    if not convolved and tokens:
-        raise ValueError("layer: the score depends on the patches of no layer with tokens; name a layer")
-    name = last_feature_layer(inner, example)
-    return described(name, outputs[name], convolved, example)
+    for name in reversed(order[order.index(convolutions[0]) :] if convolutions else []):
+        output = outputs[name]
+        if isinstance(output, Tensor) and output.ndim == 4 and output[0, 0].numel() > 1:
+            return described(name, output, convolved, example)
+    raise ValueError("layer: the model has no convolutional feature map and no tokens for Grad-CAM; name a layer that has one")
 
 
 def is_tokens(output: Any, convolved: list[Tensor], example: Tensor) -> bool:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .method import Work, method
-from .passes import each, pairs, rounds, scores, slopes
+from .passes import each, pairs, rounds, scores, slopes, slopes_and_scores
 from .sampling import average
 from .score import Score
 
@@ -22,7 +22,7 @@ GOLDEN = (5**0.5 - 1) / 2
     passes="steps × (1 forward + 1 backward)",
     definition="(x − b) ∫ ∂f(b + α(x − b))/∂x dα, Gauss–Legendre nodes; quadrature='trapezoid' equals Xplique's; with "
     "`tolerance` each image takes the points (1/2 + 0.618… i) mod 1, at most `most`, until its map adds up to f(x) − f(b) within "
-    "that share of it",
+    "that share of the range of f along the path",
 )
 def integrated_gradients(
     model: Score,
@@ -66,8 +66,12 @@ def mean_until_complete(
     Σ (x − b) mean ∂f/∂x = f(x) − f(b) holds in the limit (completeness; Sundararajan et al. 2017, proposition 1). The slope of a
     network of ReLUs jumps along the path, so that nodes of high order gain nothing. These points are spread evenly whatever
     their number, so that none is thrown away when more are needed.
+
+    The error is relative to the range of f seen along the path, which is at least |f(x) − f(b)|: where f rises and falls again,
+    no number of points could make it small against the little that is left.
     """
-    change = (scores(model, baseline + way, target) - scores(model, baseline, target)).double()
+    ends = torch.stack([scores(model, baseline + way, target), scores(model, baseline, target)]).double()
+    change, low, high = ends[0] - ends[1], ends.amin(0), ends.amax(0)
     total, taken, error = torch.zeros_like(way), each(0, way), torch.zeros(len(way), dtype=torch.float64)
     active = torch.arange(len(way), device=way.device)
     for begin, end in rounds(most):
@@ -75,12 +79,15 @@ def mean_until_complete(
             which = active[row]
             node = ((0.5 + GOLDEN * (begin + step).double()) % 1).to(way.dtype)
             here = torch.addcmul(baseline[which], node.view(-1, 1, 1, 1), way[which])
-            total.index_add_(0, which, slopes(model, here, target[which]))
+            found, score = slopes_and_scores(model, here, target[which])
+            total.index_add_(0, which, found)
+            low.scatter_reduce_(0, which, score.double(), "amin")
+            high.scatter_reduce_(0, which, score.double(), "amax")
         taken[active.cpu()] = end
         reached = (way[active] * total[active]).flatten(1).sum(1).double() / end
-        missing, wanted = (reached - change[active]).abs(), change[active].abs()
-        error[active.cpu()] = torch.where(missing > 0, missing / wanted, 0).cpu()
-        active = active[missing > tolerance * wanted]
+        missing, span = (reached - change[active]).abs(), (high - low)[active]
+        error[active.cpu()] = torch.where(missing > 0, missing / span, 0).cpu()
+        active = active[missing > tolerance * span]
         if not len(active):
             break
     work.tell(forward=taken + 2, backward=taken, error=error)

@@ -36,10 +36,15 @@ def scores(model: Score, images: Tensor, target: Tensor) -> Tensor:
 
 def slopes(model: Score, images: Tensor, target: Tensor) -> Tensor:
     """The gradient of each image's target score with respect to its pixels, (n, C, H, W)."""
+    return slopes_and_scores(model, images, target)[0]
+
+
+def slopes_and_scores(model: Score, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradient of each image's target score with respect to its pixels, (n, C, H, W), and the scores (n,), in one pass."""
     images = channels_last(images).detach().requires_grad_()
     with torch.enable_grad():
-        total = model(images).gather(1, target[:, None]).sum()
-    return torch.autograd.grad(total, images)[0]
+        score = model(images).gather(1, target[:, None])[:, 0]
+    return torch.autograd.grad(score.sum(), images)[0], score.detach()
 
 
 def each(number: int, images: Tensor) -> Tensor:
