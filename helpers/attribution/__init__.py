@@ -4,7 +4,7 @@
     frame = evaluate(model, images, {"ig": maps, "chance": random_maps(images)}, masks=masks)
     summary(frame)                                                     # mean with interval, method × metric
 
-`methods()` and `metrics()` list what there is, what it needs and what it costs.
+`methods()` and `metrics()` list what there is, what it needs and what it costs; `cost()` says it in numbers.
 """
 
 from . import (  # noqa: F401  (each import registers what it defines)
@@ -21,7 +21,7 @@ from . import (  # noqa: F401  (each import registers what it defines)
 from .evaluate import evaluate, summary
 from .explain import attribute, random_maps
 from .faithfulness import curve
-from .method import methods
+from .method import cost, methods
 from .metric import metrics
 
-__all__ = ["attribute", "curve", "evaluate", "methods", "metrics", "random_maps", "summary"]
+__all__ = ["attribute", "cost", "curve", "evaluate", "methods", "metrics", "random_maps", "summary"]

@@ -28,6 +28,7 @@ def by_gradient(name: str, definition: str) -> Callable:
             needs_gradient=True,
             deterministic=True,
             passes="1 forward + 1 backward to the layer",
+            cost=lambda options, size: (1, 1),
             per_channel=False,
             definition=definition,
         )
@@ -124,6 +125,7 @@ def first_component(maps: Tensor, like: Tensor) -> Tensor:
     needs_gradient=False,
     deterministic=True,
     passes="1 forward",
+    cost=lambda options, size: (1, 0),
     per_channel=False,
     definition="ReLU of the first principal component of the A_k over channels, not centred, with the sign by which it adds up "
     "to a positive number (Muhammad & Yeasin 2020, eq. 1 to 3); the same for every class",

@@ -14,12 +14,18 @@ from .score import Score
 GOLDEN = (5**0.5 - 1) / 2
 
 
+def path_cost(options: dict, size: tuple[int, int]) -> tuple[int, int]:
+    """Of the path; with a tolerance the two ends are looked at as well."""
+    return (options["steps"],) * 2 if options["tolerance"] is None else (options["most"] + 2, options["most"])
+
+
 @method(
     "integrated_gradients",
     backend="torch",
     needs_gradient=True,
     deterministic=True,
     passes="steps × (1 forward + 1 backward)",
+    cost=path_cost,
     definition="(x − b) ∫ ∂f(b + α(x − b))/∂x dα, Gauss–Legendre nodes; quadrature='trapezoid' equals Xplique's; with "
     "`tolerance` each image takes the points (1/2 + 0.618… i) mod 1, at most `most`, until its map adds up to f(x) − f(b) within "
     "that share of the range of f along the path",
@@ -117,7 +123,13 @@ def variance(sums: Tensor, counts: Tensor) -> Tensor:
     return (sums[:, 1] / counts - middle**2).clamp(min=0) * counts / (counts - 1)
 
 
-SAMPLED = {"backend": "torch", "needs_gradient": True, "deterministic": False, "passes": "samples × (1 forward + 1 backward)"}
+SAMPLED = {
+    "backend": "torch",
+    "needs_gradient": True,
+    "deterministic": False,
+    "passes": "samples × (1 forward + 1 backward)",
+    "cost": lambda options, size: (options["samples"],) * 2,
+}
 
 
 @method(

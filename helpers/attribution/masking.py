@@ -14,12 +14,19 @@ from .sampling import average
 from .score import Score
 
 
+def window_cost(options: dict, size: tuple[int, int]) -> tuple[int, int]:
+    """One pass for each window, and one for the whole image."""
+    down, across = (len(windows(side, options["patch"], options["stride"])) for side in size)
+    return 1 + down * across, 0
+
+
 @method(
     "occlusion",
     backend="torch",
     needs_gradient=False,
     deterministic=True,
     passes="1 + ⌈(H − patch)/stride + 1⌉ × ⌈(W − patch)/stride + 1⌉ forward",
+    cost=window_cost,
     per_channel=False,
     definition="mean drop of f over the patches that cover a pixel; patches that stick out at the border are cut off",
 )
@@ -59,6 +66,7 @@ def windows(side: int, patch: int, stride: int) -> Tensor:
     needs_gradient=False,
     deterministic=False,
     passes="samples forward",
+    cost=lambda options, size: (options["samples"], 0),
     per_channel=False,
     definition="Σ f(x under m) m / (Σ m + 0.0001) over random masks m: a grid of cells shown with probability `keep`, enlarged "
     "bilinearly to (1 + 1/grid) times the image and cut out at a random place, for each mask and image anew (Petsiuk et al. "

@@ -21,6 +21,7 @@ from helpers.names import choose
 
 BACKENDS = ("torch", "captum", "xplique")  # in the order in which "auto" prefers them
 METHODS: dict[tuple[str, str], Method] = {}
+Cost = Callable[[dict[str, Any], tuple[int, int]], tuple[int, int]]  # options, (H, W) -> forward and backward passes of an image
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Method:
     per_channel: bool
     passes: str
     definition: str
+    cost: Cost | None = None
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -83,6 +85,7 @@ def method(
     passes: str,
     definition: str,
     per_channel: bool = True,
+    cost: Cost | None = None,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register the decorated function as method `name` of `backend`; a second one of that name is an error.
 
@@ -95,13 +98,15 @@ def method(
     passes : str, the cost for one image, in forward and backward passes and in terms of the options
     definition : str, what exactly is computed, and where another backend differs
     per_channel : bool, whether a value per channel exists; a patch or a layer has only one per pixel
+    cost : function of options and image size (H, W), `passes` as numbers: forward and backward passes of one image; None where
+        they depend on the model
     """
 
     def register(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         if (name, backend) in METHODS:
             raise ValueError(f"name: method {name!r} of backend {backend!r} is already registered")
         METHODS[name, backend] = Method(
-            name, backend, function, needs_gradient, deterministic, per_channel, passes, definition
+            name, backend, function, needs_gradient, deterministic, per_channel, passes, definition, cost
         )
         return function
 
@@ -124,6 +129,34 @@ def find_method(name: str, backend: str) -> Method:
     if backend not in having:
         raise ValueError(f"backend: {backend!r} has no {name!r}; available in: {', '.join(sorted(having))}")
     return METHODS[name, backend]
+
+
+def cost(
+    method: str = "integrated_gradients", backend: str = "auto", size: tuple[int, int] = (64, 64), **options: Any
+) -> tuple[int, int]:
+    """What one image takes before any is explained: forward and backward passes.
+
+    Parameters
+    ----------
+    method, backend, **options : as in `attribute`
+    size : (H, W) of the images in pixels
+
+    Returns
+    -------
+    (forward, backward) passes; with a `tolerance` the most that an image may take.
+
+    Raises
+    ------
+    ValueError : unknown method, backend or option, or a number that depends on the model, as that of a layer's channels.
+    """
+    chosen = find_method(method, backend)
+    known = METHODS.get((chosen.name, "torch"), chosen)
+    function = chosen.cost or known.cost
+    if function is None:
+        raise ValueError(f"method: what {chosen.name} costs depends on the model: {chosen.passes}")
+    accepted = chosen.defaults
+    given = {choose(name, accepted, f"options of {chosen.name} ({chosen.backend})"): value for name, value in options.items()}
+    return function((known.defaults if chosen.cost is None else {}) | accepted | given, size)
 
 
 def methods() -> pd.DataFrame:

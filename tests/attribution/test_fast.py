@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from helpers.attribution import attribute
+from helpers.attribution import attribute, cost
 from helpers.attribution.masking import enlarged_masks, windows
 from helpers.attribution.passes import pairs, rounds
 
@@ -244,8 +244,21 @@ def test_a_report_counts_the_passes(cnn, images):
     ]:
         attribute(cnn, images, TARGET, name, "torch", batch_size=2, report=(report := {}), **options)
         assert report["forward"].tolist() == [forward] * 3 and report["backward"].tolist() == [backward] * 3
+        if name != "score_cam":
+            assert cost(name, "torch", (16, 16), **options) == (forward, backward)
     attribute(cnn, images, TARGET, "saliency", report=(report := {}))
     assert report == {}
+
+
+def test_what_a_method_costs_is_known_beforehand():
+    assert cost("occlusion", "captum", (64, 48), patch=8, stride=4) == (1 + 15 * 11, 0)
+    assert cost("integrated_gradients", tolerance=0.01, most=100) == (102, 100)
+    assert cost("rise") == cost("rise", "xplique") == (1000, 0)
+    assert cost("sobol", grid=4, designs=16) == (16 * 18, 0)
+    with pytest.raises(ValueError, match="method: what score_cam costs depends on the model"):
+        cost("score_cam")
+    with pytest.raises(ValueError, match="Did you mean 'steps'"):
+        cost(step=3)
 
 
 def test_pairs_and_rounds_miss_nothing():
