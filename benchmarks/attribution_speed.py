@@ -4,9 +4,10 @@
 
 The trained ResNet-18 of the default problem explains test faces. A bare pass is the model itself, frozen, in `channels_last`, on
 full batches, as many as the method's `report` counts; a class activation map is held against forward passes alone, since its way
-back ends at the layer. Captum and Xplique get the model as torchvision lays it out and as many images a pass. The second table
-stops by accuracy: integrated gradients whose completeness error is at most 1 % of the range of the score along the path, against
-Captum at the fewest steps that reach it for every image; sampled methods at a wanted standard error. Writes
+back ends at the layer. Captum and Xplique get the model as torchvision lays it out. Xplique gets as many images a pass; Captum
+runs "batched", too, and at its defaults, all steps of all images in one pass, on 16 images a call to spare memory. The second
+table stops by accuracy: integrated gradients whose completeness error is at most 1 % of the range of the score along the path,
+against Captum at the fewest steps that reach it for every image; sampled methods at a wanted standard error. Writes
 benchmarks/results/attribution_speed.txt and .csv. On a GPU: `--device cuda --side 224 --dtype bfloat16 --no-xplique`.
 """
 
@@ -34,14 +35,14 @@ from helpers.problem import load_problem
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
-def methods(steps: int, side: int) -> list[tuple[str, dict, tuple[str, ...], bool]]:
+def methods(steps: int, patch: int, stride: int) -> list[tuple[str, dict, tuple[str, ...], bool]]:
     """Name, options, the peers that have it, and whether the peers' maps are the same to rounding."""
-    patch = {"patch": side // 8, "stride": side // 16}
+    captum = "captum", "captum, batched"
     return [
-        ("integrated_gradients", {"steps": steps, "quadrature": "trapezoid"}, ("captum", "xplique"), True),
-        ("smoothgrad", {"samples": steps}, ("captum", "xplique"), False),
+        ("integrated_gradients", {"steps": steps, "quadrature": "trapezoid"}, (*captum, "xplique"), True),
+        ("smoothgrad", {"samples": steps}, (*captum, "xplique"), False),
         ("vargrad", {"samples": steps}, ("xplique",), False),
-        ("occlusion", patch, ("captum", "xplique"), True),
+        ("occlusion", {"patch": patch, "stride": stride}, ("captum", "xplique"), True),
         ("rise", {"samples": steps}, ("xplique",), False),
         ("grad_cam", {}, ("captum",), True),
         *((name, {}, (), False) for name in ("grad_cam_plus_plus", "hires_cam", "layer_cam", "xgrad_cam", "eigen_grad_cam")),
@@ -73,7 +74,7 @@ def timed(clock, function, *args, **options) -> float:
 def speed(model, images, target, args, clock) -> pd.DataFrame:
     """One row a method: medians over repeats in which all take turns, after one turn that does not count."""
     rows, plain = [], copy.deepcopy(model).to(memory_format=torch.contiguous_format)
-    for name, options, peers, same in methods(args.steps, args.side):
+    for name, options, peers, same in methods(args.steps, args.patch, args.stride):
         some = images[: max(1, args.images // 8)] if name in ("score_cam", "ablation_cam") else images
         codes, peers = target[: len(some)], [peer for peer in peers if peer != "xplique" or not args.no_xplique]
         report: dict = {}
@@ -91,7 +92,7 @@ def speed(model, images, target, args, clock) -> pd.DataFrame:
         row |= {f"{key} s": middle[key] for key in taking} | {"ours / bare": middle["torch"] / middle["bare"]}
         for peer in peers:
             row[f"ours / {peer}"] = middle["torch"] / middle[peer]
-            if same:
+            if same and "," not in peer:
                 known = {key: value for key, value in options.items() if key in METHODS[name, peer].defaults}
                 theirs = attribute(model, some, codes, name, peer, **known)
                 row[f"difference from {peer}"] = ((ours - theirs).abs().max() / theirs.abs().max()).item()
@@ -100,21 +101,22 @@ def speed(model, images, target, args, clock) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def with_captum(model, images, target, name: str, batch: int, options: dict):
+def with_captum(model, images, target, name: str, batch: int | None, options: dict):
+    """Captum with passes of a batch; None: at its defaults, all steps of all images of a call in one pass."""
     from captum import attr
 
     if name == "integrated_gradients":
         rule = {"trapezoid": "riemann_trapezoid"}.get(options.get("quadrature"), "gausslegendre")
-        settings = {"n_steps": options["steps"], "method": rule, "internal_batch_size": max(batch, len(images))}
+        settings = {"n_steps": options["steps"], "method": rule, "internal_batch_size": batch and max(batch, len(images))}
         return attr.IntegratedGradients(model).attribute(images, 0.0, target, **settings)
     if name == "smoothgrad":
-        made, few = attr.NoiseTunnel(attr.Saliency(model)), max(1, batch // len(images))
+        made, few = attr.NoiseTunnel(attr.Saliency(model)), batch and max(1, batch // len(images))
         settings = {"nt_samples": options["samples"], "nt_samples_batch_size": few, "stdevs": 0.1, "abs": False}
         return made.attribute(images.clone().requires_grad_(), nt_type="smoothgrad", target=target, **settings)
     if name == "occlusion":
         window = (images.shape[1], options["patch"], options["patch"])
         stride = (images.shape[1], options["stride"], options["stride"])
-        few = max(1, batch // len(images))
+        few = max(1, (batch or 1) // len(images))
         return attr.Occlusion(model).attribute(images, window, stride, 0.0, target, perturbations_per_eval=few)
     layer = last_feature_layer(model, images[:1])
     return attr.LayerGradCam(model, model.get_submodule(layer)).attribute(images.clone().requires_grad_(), target)
@@ -140,7 +142,13 @@ def with_xplique(model, images, target, name: str, batch: int, options: dict):
     return made.explain(rows, codes)
 
 
-PEERS = {"captum": with_captum, "xplique": with_xplique}  # as their users call them
+PEERS = {
+    "captum": lambda model, images, target, name, batch, options: [
+        with_captum(model, images[i : i + 16], target[i : i + 16], name, None, options) for i in range(0, len(images), 16)
+    ],
+    "captum, batched": with_captum,
+    "xplique": with_xplique,
+}
 
 
 def accuracy(model, images, target, args, clock) -> pd.DataFrame:
@@ -185,6 +193,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--patch", type=int, default=8, help="of occlusion, in pixels")
+    parser.add_argument("--stride", type=int, default=4)
     parser.add_argument("--batch", type=int, default=64, help="images a pass")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--most", type=int, default=1600, help="steps or samples at most, in the table of accuracy")
@@ -196,7 +206,7 @@ def main() -> None:
     parser.add_argument("--clock", choices=["wall", "processor"], default="wall", help="'processor' where others are at work")
     args = parser.parse_args()
     if args.quick:
-        args.images, args.steps, args.batch, args.repeats, args.most = 8, 10, 8, 1, 50
+        args.images, args.steps, args.batch, args.repeats, args.most, args.patch, args.stride = 8, 10, 8, 1, 200, 32, 16
     torch.set_num_threads(args.threads)
     warnings.simplefilter("ignore")
     clock = time.perf_counter if args.clock == "wall" else time.process_time

@@ -113,8 +113,8 @@ def eigen_grad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
 
 def first_component(maps: Tensor, like: Tensor) -> Tensor:
     """Of maps (n, k, h, w) the projection on the first right singular vector over channels, with the sign of maps (n, h, w)."""
-    left, value, _ = torch.linalg.svd(maps.flatten(2).transpose(1, 2).float(), full_matrices=False)
-    component = (left[:, :, 0] * value[:, :1]).reshape(like.shape).to(maps.dtype)
+    left, value, _ = torch.linalg.svd(maps.flatten(2).transpose(1, 2), full_matrices=False)
+    component = (left[:, :, 0] * value[:, :1]).reshape(like.shape)
     sign = (component * like).sum((1, 2), keepdim=True).sign()
     return component * torch.where(sign == 0, 1, sign)
 
@@ -161,7 +161,7 @@ def score_cam(
         shown = interpolate(maps[which, channel][:, None], size=images.shape[2:], mode="bilinear", align_corners=False)
         low, high = shown.amin((2, 3), keepdim=True), shown.amax((2, 3), keepdim=True)
         shown = (shown - low) / torch.where(high > low, high - low, 1)
-        effect[which, channel] = scores(model, images[which] * shown, target[which])
+        effect[which, channel] = scores(model, images[which] * shown.to(images.dtype), target[which]).to(effect)
     weight = effect.softmax(1)
     return enlarged((weight[:, :, None, None] * maps).sum(1), images, relu)
 
@@ -184,7 +184,7 @@ def ablation_cam(
     maps = watch(model, place, images)
     n, channels = maps.shape[:2]
     work.tell(forward=each(2 + channels, images), backward=each(0, images))
-    before, after = scores(model, images, target), maps.new_empty(n, channels)
+    before, after = scores(model, images, target).to(maps), maps.new_empty(n, channels)
     for which, channel in pairs(n, channels, work.batch_size, images.device):
 
         def without(output: Tensor, channel: Tensor = channel) -> Tensor:
@@ -193,6 +193,6 @@ def ablation_cam(
             return output
 
         with changed(module, without):
-            after[which, channel] = scores(model, images[which], target[which])
+            after[which, channel] = scores(model, images[which], target[which]).to(after)
     weight = before[:, None] - after
     return enlarged((weight[:, :, None, None] * maps).sum(1), images, relu)

@@ -75,7 +75,8 @@ def attribute(
     **options : the method's own, see `methods()["options"]`: `integrated_gradients(steps=50, baseline="black")`,
         `smoothgrad(samples=50, noise=0.1, absolute=False, squared=False)` with `noise` the standard deviation in pixel
         values, `occlusion(patch=8, stride=4, baseline=0.0)` in pixels, `saliency(absolute=True)`, `gradient_input()`,
-        `grad_cam(layer=None, relu=True)`. A baseline is "black", "white", "mean", "blur", a pixel value or a tensor.
+        `rise(samples=1000, grid=7, keep=0.5, baseline=0.0)`, `grad_cam(layer=None, relu=True)` and its family.
+        A baseline is "black", "white", "mean", "blur", a pixel value or a tensor.
         `tolerance=0.01` (backend "torch") takes as many steps or samples as an error needs, image by image, instead of a fixed
         number: for `integrated_gradients` the completeness error relative to the range of the score along the path (at most
         `most` steps), for sampled methods the standard error of the map relative to its spread over pixels (at most `samples`).
@@ -89,12 +90,14 @@ def attribute(
     ValueError : before any long work, for an unknown method, backend or option (with the nearest name), a backend
         without the method (with those that have it), images of another rank, type or range, a target outside the
         classes, a model that does not fit the images or has no gradient where one is needed, `channels=True` for a
-        method with one value a pixel (occlusion, Grad-CAM).
+        method with one value a pixel (occlusion, RISE, class activation maps), a `layer` without a map.
 
     References
     ----------
     Simonyan et al. 2014 (saliency); Shrikumar et al. 2016 (gradient × input); Sundararajan et al. 2017 (integrated
-    gradients); Smilkov et al. 2017 (SmoothGrad); Zeiler & Fergus 2014 (occlusion); Selvaraju et al. 2017 (Grad-CAM).
+    gradients); Smilkov et al. 2017 (SmoothGrad); Hooker et al. 2019 (SquareGrad); Adebayo et al. 2018 (VarGrad); Zeiler &
+    Fergus 2014 (occlusion); Petsiuk et al. 2018 (RISE); Selvaraju et al. 2017 (Grad-CAM), and for its family those that
+    `methods()` names.
     """
     chosen = find_method(method, backend)
     options = check_options(chosen, options)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from helpers.models import layers
 
 from .method import Work
+from .passes import precise
 from .score import Score
 
 EXTRA_TOKENS = 8  # a class token, perhaps a distillation token or a few registers, before those of the patches
@@ -149,7 +150,7 @@ def look(model: Score, layer: FeatureLayer, images: Tensor, target: Tensor) -> t
     slope = torch.autograd.grad(total, latest[0], allow_unused=True)[0] if total.requires_grad else None
     if slope is None:
         raise ValueError(f"layer: the score does not depend on {layer.name!r}, or has no gradient there; name another layer")
-    return layer.maps(latest[0].detach()), layer.maps(slope)
+    return precise(layer.maps(latest[0].detach())), precise(layer.maps(slope))
 
 
 def watch(model: Score, layer: FeatureLayer, images: Tensor) -> Tensor:
@@ -162,4 +163,4 @@ def watch(model: Score, layer: FeatureLayer, images: Tensor) -> Tensor:
 
     with torch.no_grad(), changed(model.model.get_submodule(layer.name), keep):
         model(images)
-    return layer.maps(latest[0])
+    return precise(layer.maps(latest[0]))

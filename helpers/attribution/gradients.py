@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .method import Work, method
-from .passes import each, pairs, rounds, scores, slopes, slopes_and_scores
+from .passes import each, pairs, precise, rounds, scores, slopes, slopes_and_scores
 from .sampling import average
 from .score import Score
 
@@ -45,11 +45,11 @@ def integrated_gradients(
     way = images - baseline
     if tolerance is not None:
         return way * mean_until_complete(model, baseline, way, target, work, tolerance, most)
-    nodes, weights = (torch.from_numpy(part).to(images) for part in rule(quadrature, steps))
-    total = torch.zeros_like(images)
+    nodes, weights = (torch.from_numpy(part).to(images.device) for part in rule(quadrature, steps))
+    total = torch.zeros_like(precise(images))
     for which, step in pairs(len(images), steps, work.batch_size, images.device):
-        here = torch.addcmul(baseline[which], nodes[step].view(-1, 1, 1, 1), way[which])
-        total.index_add_(0, which, slopes(model, here, target[which]) * weights[step].view(-1, 1, 1, 1))
+        here = torch.addcmul(baseline[which], nodes[step].to(way).view(-1, 1, 1, 1), way[which])
+        total.index_add_(0, which, slopes(model, here, target[which]).to(total) * weights[step].to(total).view(-1, 1, 1, 1))
     work.tell(forward=each(steps, images), backward=each(steps, images))
     return way * total
 
@@ -78,7 +78,7 @@ def mean_until_complete(
     """
     ends = torch.stack([scores(model, baseline + way, target), scores(model, baseline, target)]).double()
     change, low, high = ends[0] - ends[1], ends.amin(0), ends.amax(0)
-    total, taken, error = torch.zeros_like(way), each(0, way), torch.zeros(len(way), dtype=torch.float64)
+    total, taken, error = torch.zeros_like(precise(way)), each(0, way), torch.zeros(len(way), dtype=torch.float64)
     active = torch.arange(len(way), device=way.device)
     for begin, end in rounds(most):
         for row, step in pairs(len(active), end - begin, work.batch_size, way.device):
@@ -86,7 +86,7 @@ def mean_until_complete(
             node = ((0.5 + GOLDEN * (begin + step).double()) % 1).to(way.dtype)
             here = torch.addcmul(baseline[which], node.view(-1, 1, 1, 1), way[which])
             found, score = slopes_and_scores(model, here, target[which])
-            total.index_add_(0, which, found)
+            total.index_add_(0, which, found.to(total))
             low.scatter_reduce_(0, which, score.double(), "amin")
             high.scatter_reduce_(0, which, score.double(), "amax")
         taken[active.cpu()] = end
@@ -107,7 +107,7 @@ def over_noise(model: Score, images: Tensor, target: Tensor, work: Work, samples
         return torch.randn(images.shape[1:], generator=generator, device=generator.device)
 
     def gather(which: Tensor, drawn: Tensor) -> Tensor:
-        found = slopes(model, images[which] + noise * drawn.to(images.dtype), target[which])
+        found = precise(slopes(model, images[which] + noise * drawn.to(images.dtype), target[which]))
         return torch.stack([found**power for power in powers], dim=1)
 
     return average(images, work, samples, tolerance, draw, gather, finish, backward=True, device=images.device)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from .method import Work, method
-from .passes import each, pairs, scores
+from .passes import each, pairs, precise, scores
 from .sampling import average
 from .score import Score
 
@@ -42,11 +42,12 @@ def occlusion(
 ) -> Tensor:
     down, across = (windows(side, patch, stride).to(images.device) for side in images.shape[2:])
     count = len(down) * len(across)
-    before, after = scores(model, images, target), images.new_empty(len(images), count)
+    before = precise(scores(model, images, target))
+    after = before.new_empty(len(images), count)
     for which, window in pairs(len(images), count, work.batch_size, images.device):
         hidden = down[window // len(across), :, None] & across[window % len(across), None, :]
         changed = torch.where(hidden[:, None], baseline[which], images[which])
-        after[which, window] = scores(model, changed, target[which])
+        after[which, window] = precise(scores(model, changed, target[which]))
     drop = (before[:, None] - after).unflatten(1, (len(down), len(across)))
     down, across = down.to(drop), across.to(drop)
     work.tell(forward=each(1 + count, images), backward=each(0, images))
@@ -88,7 +89,7 @@ def rise(
         return torch.rand(grid * grid + 2, generator=generator)
 
     def gather(which: Tensor, drawn: Tensor) -> Tensor:
-        cells = (drawn[:, :-2] < keep).to(images.dtype).unflatten(1, (grid, grid))
+        cells = (drawn[:, :-2] < keep).float().unflatten(1, (grid, grid))
         masks = enlarged_masks(cells, drawn[:, -2:], images.shape[2:])
         return weighed(model, images[which], target[which], masks, baseline[which])
 
@@ -108,8 +109,8 @@ def enlarged_masks(cells: Tensor, place: Tensor, size: torch.Size) -> Tensor:
 
 def weighed(model: Score, images: Tensor, target: Tensor, masks: Tensor, baseline: Tensor) -> Tensor:
     """Masks (b, H, W) times the score of the image under them, and the masks themselves: (b, 2, H, W)."""
-    shown = torch.lerp(baseline, images, masks[:, None])
-    return torch.stack([scores(model, shown, target)[:, None, None] * masks, masks], dim=1)
+    shown = torch.lerp(baseline, images, masks[:, None].to(images.dtype))
+    return torch.stack([scores(model, shown, target).to(masks)[:, None, None] * masks, masks], dim=1)
 
 
 def ratio(sums: Tensor, counts: Tensor) -> Tensor:

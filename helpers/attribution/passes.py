@@ -47,6 +47,11 @@ def slopes_and_scores(model: Score, images: Tensor, target: Tensor) -> tuple[Ten
     return torch.autograd.grad(score.sum(), images)[0], score.detach()
 
 
+def precise(values: Tensor) -> Tensor:
+    """The same values in float32 at least: a long sum in half precision loses what is added."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def each(number: int, images: Tensor) -> Tensor:
     """The same number for each image: int64 (n,)."""
     return torch.full((len(images),), number)

@@ -6,6 +6,7 @@ one library against the other rather than for speed.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import warnings
@@ -208,6 +209,7 @@ def vargrad(model: Any, images: Tensor, target: Tensor, work: Work, *, samples: 
     needs_gradient=False,
     deterministic=True,
     passes="1 + ⌊(H − patch)/stride + 1⌋ × ⌊(W − patch)/stride + 1⌋ forward",
+    cost=lambda options, size: (1 + math.prod((side - options["patch"]) // options["stride"] + 1 for side in size), 0),
     per_channel=False,
     definition="mean drop of f over the patches that cover a pixel (Xplique alone would sum); "
     "a border that no whole patch reaches is 0, where Captum cuts the patch",

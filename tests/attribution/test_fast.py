@@ -77,6 +77,15 @@ def test_noise_belongs_to_the_image_not_to_the_batch(cnn, images, name):
     assert not torch.allclose(same[0], same[1], rtol=1e-2)  # errors of two images are independent
 
 
+def test_long_sums_of_half_precision_lose_nothing(linear, weight, images):
+    """A thousand slopes of 8 bits each, added up in as many, would stand still long before the last."""
+    half = weight.bfloat16().float()
+    maps = attribute(linear.bfloat16(), images, 1, "integrated_gradients", "torch", steps=1000, channels=True)
+    assert_close(maps, images.bfloat16().float() * half[1], rtol=1e-3, atol=1e-5)
+    maps = attribute(linear, images, 1, "smoothgrad", "torch", samples=500, channels=True)
+    assert_close(maps[0], half[1], rtol=1e-3, atol=1e-5)
+
+
 class Cubes(nn.Module):
     """f = Σ w x³ / 3 has the gradient w x²; under noise σ its mean is w (x² + σ²), its variance w² (4 x² σ² + 2 σ⁴)."""
 
@@ -252,6 +261,7 @@ def test_a_report_counts_the_passes(cnn, images):
 
 def test_what_a_method_costs_is_known_beforehand():
     assert cost("occlusion", "captum", (64, 48), patch=8, stride=4) == (1 + 15 * 11, 0)
+    assert cost("occlusion", "xplique", (64, 47), patch=8, stride=4) == (1 + 15 * 10, 0)
     assert cost("integrated_gradients", tolerance=0.01, most=100) == (102, 100)
     assert cost("rise") == cost("rise", "xplique") == (1000, 0)
     assert cost("sobol", grid=4, designs=16) == (16 * 18, 0)
