@@ -11,31 +11,35 @@
     quality(frame, group)                                              # are the maps equally good for all?
     concepts(model, faces, layers)                                     # does the decision depend on the group, layer by layer?
 
-`methods()` and `metrics()` list what there is, what it needs and what it costs.
+`methods()` and `metrics()` list what there is, what it needs and what it costs; `cost()` says it in numbers.
 """
 
 # each import registers what it defines
 from . import (  # noqa: F401
     agreement,
+    cam,
     captum,
     captum_deeplift,
     captum_guided,
     captum_layers,
     captum_perturbation,
     faithfulness,
+    gradients,
     localisation,
     lrp,
+    masking,
     region_scores,
     sanity,
     stability,
     xplique,
+    xplique_masking,
 )
 from .concepts import concepts
 from .dependence import baseline_dependence
 from .evaluate import evaluate, summary
 from .explain import attribute, random_maps
 from .faithfulness import curve
-from .method import methods
+from .method import cost, methods
 from .metric import metrics
 from .quality import quality
 from .regions import regions
@@ -46,6 +50,7 @@ __all__ = [
     "attribute",
     "baseline_dependence",
     "concepts",
+    "cost",
     "curve",
     "evaluate",
     "methods",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,12 @@ from .score import (
 )
 from .segments import check_segments
 
-SESSIONS = {"captum": captum.session, "zennit": lrp.session, "xplique": xplique.session}
+SESSIONS = {
+    "torch": lambda score, work: nullcontext(score),
+    "captum": captum.session,
+    "zennit": lrp.session,
+    "xplique": xplique.session,
+}
 
 
 def attribute(
@@ -42,6 +49,7 @@ def attribute(
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = False,
+    report: dict[str, Tensor] | None = None,
     **options: Any,
 ) -> Tensor:
     """How much each pixel speaks for a class: a signed map for each image.
@@ -56,18 +64,26 @@ def attribute(
     images : float (N, C, H, W) in [0, 1]
     target : class code, or one for each image (N,); None explains each image's predicted class
     method : a name from `methods()`
-    backend : "captum", "zennit", "xplique", or "auto" for the first of these that has the method
+    backend : "torch" (our own loops, in full passes), "captum", "zennit", "xplique", or "auto" for the first of these that has
+        the method
     channels : keep a value for each channel instead of their sum
     batch_size : images in one pass; by default as many as keep memory bounded
-    seed : of the noise of sampled methods, which is drawn batch by batch: a map is repeated by the same seed and
-        the same `batch_size`. No global random state changes
+    seed : of the noise of sampled methods. Backend "torch" draws it image by image, from the seed and the image's number; the
+        others batch by batch, so that there a map is repeated by the same seed and the same `batch_size`. No global random
+        state changes
     device : where to compute; by default where the model is
     progress : show a progress bar
+    report : a dict to be filled by a method that counts: int64 (N,) `forward` and `backward`, the passes that each image took,
+        and where a `tolerance` was asked for float64 `error`, what was reached. Methods that do not count leave it empty
     **options : the method's own, see `methods()["options"]`: `integrated_gradients(steps=50, baseline="black")`,
         `smoothgrad(samples=50, noise=0.1, absolute=False, squared=False)` with `noise` the standard deviation in pixel
         values, `occlusion(patch=8, stride=4, baseline=0.0)` in pixels, `saliency(absolute=True)`, `gradient_input()`,
-        `grad_cam(layer=None, relu=True)`. Segments (feature ablation, Shapley values, LIME) are the number of a grid's rows, or
-        an integer mask (H, W) or (N, H, W). A baseline is "black", "white", "mean", "blur", a pixel value or a tensor.
+        `rise(samples=1000, grid=7, keep=0.5, baseline=0.0)`, `grad_cam(layer=None, relu=True)` and its family.
+        Segments (feature ablation, Shapley values, LIME) are the number of a grid's rows, or an integer mask (H, W) or
+        (N, H, W). A baseline is "black", "white", "mean", "blur", a pixel value or a tensor.
+        `tolerance=0.01` (backend "torch") takes as many steps or samples as an error needs, image by image, instead of a fixed
+        number: for `integrated_gradients` the completeness error relative to the range of the score along the path (at most
+        `most` steps), for sampled methods the standard error of the map relative to its spread over pixels (at most `samples`).
 
     Returns
     -------
@@ -79,12 +95,14 @@ def attribute(
         without the method (with those that have it), images of another rank, type or range, a target outside the
         classes, a model that does not fit the images or has no gradient where one is needed, a function in the model for which
         DeepLift, LRP or guided backpropagation has no rule (named, with what to use instead), `channels=True` for a
-        method with one value a pixel (occlusion, Grad-CAM).
+        method with one value a pixel (occlusion, RISE, class activation maps), a `layer` without a map.
 
     References
     ----------
     Simonyan et al. 2014 (saliency); Shrikumar et al. 2016 (gradient × input); Sundararajan et al. 2017 (integrated
-    gradients); Smilkov et al. 2017 (SmoothGrad); Zeiler & Fergus 2014 (occlusion); Selvaraju et al. 2017 (Grad-CAM).
+    gradients); Smilkov et al. 2017 (SmoothGrad); Hooker et al. 2019 (SquareGrad); Adebayo et al. 2018 (VarGrad); Zeiler &
+    Fergus 2014 (occlusion); Petsiuk et al. 2018 (RISE); Selvaraju et al. 2017 (Grad-CAM), and for its family those that
+    `methods()` names.
     """
     chosen = find_method(method, backend)
     options = check_options(chosen, options)
@@ -109,15 +127,17 @@ def attribute(
             for start in tqdm(range(0, len(images), batch_size), desc=chosen.name, disable=not progress):
                 rows = slice(start, start + batch_size)
                 batch = channels_last(images[rows])
-                now = dict(options)
+                now, here = dict(options), replace(work, first=start)
                 if "baseline" in now:
                     now["baseline"] = channels_last(baseline_of(now["baseline"], batch, rows))
                 if "segments" in now:
                     now["segments"] = now["segments"][rows]
-                found = chosen.function(session_model, batch, target[rows], work, **now).detach()
+                found = chosen.function(session_model, batch, target[rows], here, **now).detach()
                 if chosen.per_channel and not channels:
                     found = found.sum(1)
                 maps.append(found.to("cpu", torch.float32).contiguous())
+    if report is not None:
+        report.update({name: torch.cat(parts) for name, parts in work.told.items()})
     return torch.cat(maps)
 
 
@@ -150,13 +170,19 @@ def check_options(chosen: Method, options: dict[str, Any]) -> dict[str, Any]:
 
 def check_values(options: dict[str, Any], images: Tensor) -> None:
     """Refuse option values that no backend could use; the options mean the same on every backend."""
-    least = {"steps": 2, "samples": 1, "patch": 1, "stride": 1}
+    least = {"steps": 2, "samples": 1, "patch": 1, "stride": 1, "grid": 1, "most": 8, "designs": 2, "cells": 1}
     for name in least.keys() & options.keys():
         value = options[name]
+        if name == "cells" and value is None:
+            continue
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least[name]:
             raise ValueError(f"{name}: {value!r}; expected a whole number of at least {least[name]}")
     if "noise" in options and not options["noise"] >= 0:
         raise ValueError(f"noise: {options['noise']!r}; expected a standard deviation in pixel values, at least 0")
+    if not 0 < options.get("keep", 0.5) < 1:
+        raise ValueError(f"keep: {options['keep']!r}; expected the share of the image that a mask shows, between 0 and 1")
+    if options.get("tolerance") is not None and not options["tolerance"] > 0:
+        raise ValueError(f"tolerance: {options['tolerance']!r}; expected a relative error above 0, as 0.01, or None")
     if "patch" in options:
         side = min(images.shape[2:])
         if options["patch"] > side:

@@ -4,13 +4,14 @@ A method is a function `(model, images, target, work, *, option=default, …) ->
 `images` (n, C, H, W) floats in [0, 1] on the model's device, `target` int64 (n,), `model(images)` scores (n, classes).
 It returns (n, C, H, W), or (n, H, W) if it gives one value a pixel (`per_channel=False`).
 Its keyword-only arguments are its options, and their defaults are stated there and nowhere else.
+Backend "torch" are our own loops: they fill each pass with `work.batch_size` images, over images and steps alike.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -18,17 +19,40 @@ from torch import Tensor
 
 from helpers.names import choose
 
-BACKENDS = ("captum", "zennit", "xplique")  # in the order in which "auto" prefers them
+BACKENDS = ("torch", "captum", "zennit", "xplique")  # in the order in which "auto" prefers them
 METHODS: dict[tuple[str, str], Method] = {}
+Cost = Callable[[dict[str, Any], tuple[int, int]], tuple[int, int]]  # options, (H, W) -> forward and backward passes of an image
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a method may know of the run: images per pass, seed of its noise, number of classes."""
+    """What a method may know of the run, and what it may keep and tell.
+
+    Attributes
+    ----------
+    batch_size : images per pass
+    seed : of the noise
+    classes : number of classes
+    first : the number, among all images of the call, of the first image of this batch
+    """
 
     batch_size: int
     seed: int
     classes: int
+    first: int = 0
+    kept: dict[Hashable, Any] = field(default_factory=dict)
+    told: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make()` returned for the first batch: work that does not depend on the batch is done once a call."""
+        if key not in self.kept:
+            self.kept[key] = make()
+        return self.kept[key]
+
+    def tell(self, **columns: Tensor) -> None:
+        """Add one value an image (n,) to each named column of the caller's `report`."""
+        for name, values in columns.items():
+            self.told.setdefault(name, []).append(values.detach().cpu())
 
 
 @dataclass(frozen=True)
@@ -43,6 +67,7 @@ class Method:
     per_channel: bool
     passes: str
     definition: str
+    cost: Cost | None = None
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -60,6 +85,7 @@ def method(
     passes: str,
     definition: str,
     per_channel: bool = True,
+    cost: Cost | None = None,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register the decorated function as method `name` of `backend`; a second one of that name is an error.
 
@@ -72,13 +98,15 @@ def method(
     passes : str, the cost for one image, in forward and backward passes and in terms of the options
     definition : str, what exactly is computed, and where another backend differs
     per_channel : bool, whether a value per channel exists; a patch or a layer has only one per pixel
+    cost : function of options and image size (H, W), `passes` as numbers: forward and backward passes of one image; None where
+        they depend on the model
     """
 
     def register(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         if (name, backend) in METHODS:
             raise ValueError(f"name: method {name!r} of backend {backend!r} is already registered")
         METHODS[name, backend] = Method(
-            name, backend, function, needs_gradient, deterministic, per_channel, passes, definition
+            name, backend, function, needs_gradient, deterministic, per_channel, passes, definition, cost
         )
         return function
 
@@ -99,8 +127,36 @@ def find_method(name: str, backend: str) -> Method:
     if backend == "auto":
         return METHODS[name, having[0]]
     if backend not in having:
-        raise ValueError(f"backend: {backend!r} has no {name!r}; available in: {', '.join(having)}")
+        raise ValueError(f"backend: {backend!r} has no {name!r}; available in: {', '.join(sorted(having))}")
     return METHODS[name, backend]
+
+
+def cost(
+    method: str = "integrated_gradients", backend: str = "auto", size: tuple[int, int] = (64, 64), **options: Any
+) -> tuple[int, int]:
+    """What one image takes before any is explained: forward and backward passes.
+
+    Parameters
+    ----------
+    method, backend, **options : as in `attribute`
+    size : (H, W) of the images in pixels
+
+    Returns
+    -------
+    (forward, backward) passes; with a `tolerance` the most that an image may take.
+
+    Raises
+    ------
+    ValueError : unknown method, backend or option, or a number that depends on the model, as that of a layer's channels.
+    """
+    chosen = find_method(method, backend)
+    known = METHODS.get((chosen.name, "torch"), chosen)
+    function = chosen.cost or known.cost
+    if function is None:
+        raise ValueError(f"method: what {chosen.name} costs depends on the model: {chosen.passes}")
+    accepted = chosen.defaults
+    given = {choose(name, accepted, f"options of {chosen.name} ({chosen.backend})"): value for name, value in options.items()}
+    return function((known.defaults if chosen.cost is None else {}) | accepted | given, size)
 
 
 def methods() -> pd.DataFrame:

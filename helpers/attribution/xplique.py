@@ -6,6 +6,7 @@ one library against the other rather than for speed.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import warnings
@@ -174,11 +175,41 @@ def smoothgrad(
 
 
 @method(
+    "square_grad",
+    backend="xplique",
+    needs_gradient=True,
+    deterministic=False,
+    passes="samples × (1 forward + 1 backward)",
+    definition="mean of (∂f/∂x)² over x + noise; smoothgrad(squared=True)",
+)
+def square_grad(model: Any, images: Tensor, target: Tensor, work: Work, *, samples: int = 50, noise: float = 0.1) -> Tensor:
+    return smoothgrad(model, images, target, work, samples=samples, noise=noise, squared=True)
+
+
+@method(
+    "vargrad",
+    backend="xplique",
+    needs_gradient=True,
+    deterministic=False,
+    passes="samples × (1 forward + 1 backward)",
+    definition="variance of ∂f/∂x over x + noise, unbiased; added over channels (Xplique alone would take their mean)",
+)
+def vargrad(model: Any, images: Tensor, target: Tensor, work: Work, *, samples: int = 50, noise: float = 0.1) -> Tensor:
+    from xplique.attributions import VarGrad
+
+    if samples < 2:
+        raise ValueError(f"samples: {samples}; vargrad needs at least 2, because one has no variance")
+    explainer = VarGrad(model, batch_size=work.batch_size, reducer=None, nb_samples=samples, noise=noise)
+    return tensor(explainer.explain(rows(images), one_hot(target, work.classes)))
+
+
+@method(
     "occlusion",
     backend="xplique",
     needs_gradient=False,
     deterministic=True,
     passes="1 + ⌊(H − patch)/stride + 1⌋ × ⌊(W − patch)/stride + 1⌋ forward",
+    cost=lambda options, size: (1 + math.prod((side - options["patch"]) // options["stride"] + 1 for side in size), 0),
     per_channel=False,
     definition="mean drop of f over the patches that cover a pixel (Xplique alone would sum); "
     "a border that no whole patch reaches is 0, where Captum cuts the patch",

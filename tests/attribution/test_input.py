@@ -31,7 +31,7 @@ class Never(nn.Module):
         ({"method": "integrated_gradient"}, "method: .*Did you mean 'integrated_gradients'"),
         ({"backend": "captain"}, "backend: .*Did you mean 'captum'"),
         ({"method": "grad_cam", "backend": "xplique"}, "backend: 'xplique' has no 'grad_cam'; available in: captum"),
-        ({"step": 5}, r"options of integrated_gradients \(captum\): .*Did you mean 'steps'"),
+        ({"step": 5}, r"options of integrated_gradients \(torch\): .*Did you mean 'steps'"),
         ({"method": "gradient_input", "steps": 5}, "'steps' given, but it takes none"),
         ({"steps": 1}, "steps: 1; .*at least 2"),
         ({"steps": 2.5}, "steps: 2.5"),

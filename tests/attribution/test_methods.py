@@ -18,6 +18,7 @@ CAPTUM = [name for name, backend in METHODS if backend == "captum"]
 QUICK = {
     "integrated_gradients": {"steps": 5},
     "smoothgrad": {"samples": 4},
+    "rise": {"samples": 8, "grid": 3},
     "shapley_value_sampling": {"segments": 3, "samples": 2},
     "kernel_shap": {"segments": 3, "samples": 30},
     "lime": {"segments": 3, "samples": 30},
@@ -248,27 +249,29 @@ def test_the_table_of_methods_tells_the_truth(cnn, images):
     table = methods()
     assert len(table) == len(METHODS) >= 26
     assert not table.duplicated(["name", "backend"]).any() and table.notna().all().all()
-    for row in table[table.backend == "captum"].itertuples():
+    for row in table[table.backend.isin(["torch", "captum"])].itertuples():
         options = QUICK.get(row.name, {})
         repeatable = torch.equal(
-            attribute(cnn, images, 0, row.name, seed=1, **options),
-            attribute(cnn, images, 0, row.name, seed=2, **options),
+            attribute(cnn, images, 0, row.name, row.backend, seed=1, **options),
+            attribute(cnn, images, 0, row.name, row.backend, seed=2, **options),
         )
         assert repeatable == row.deterministic
         blind = Blind(cnn)
         if row.needs_gradient:
             with pytest.raises(ValueError, match="no gradient.*occlusion"):
-                attribute(blind, images, 0, row.name)
+                attribute(blind, images, 0, row.name, row.backend)
         else:
-            assert_close(attribute(blind, images, 0, row.name), attribute(cnn, images, 0, row.name))
+            seeing, not_seeing = (attribute(model, images, 0, row.name, row.backend, **options) for model in (cnn, blind))
+            assert_close(not_seeing, seeing)
 
 
 def test_backends_share_options_and_defaults():
     for (name, backend), entry in METHODS.items():
-        if backend == "xplique":
-            captums = METHODS[name, "captum"].defaults
-            assert entry.defaults == {key: captums[key] for key in entry.defaults}
-            assert captums.keys() - entry.defaults.keys() <= {"quadrature"}
+        for other in {other for known, other in METHODS if known == name} - {backend}:
+            others = METHODS[name, other].defaults
+            shared = entry.defaults.keys() & others.keys()
+            assert {key: entry.defaults[key] for key in shared} == {key: others[key] for key in shared}
+            assert entry.defaults.keys() ^ others.keys() <= {"quadrature", "tolerance", "most"}
 
 
 def test_a_name_is_registered_once():

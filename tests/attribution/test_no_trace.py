@@ -13,8 +13,8 @@ import torch
 from helpers.attribution import attribute, curve, evaluate, random_maps
 from helpers.attribution.method import METHODS
 
-CAPTUM = [name for name, backend in METHODS if backend == "captum"]
-QUICK = {"integrated_gradients": {"steps": 5}, "smoothgrad": {"samples": 4}}
+HERE = [key for key in METHODS if key[1] in ("torch", "captum")]
+QUICK = {"integrated_gradients": {"steps": 5}, "smoothgrad": {"samples": 4}, "rise": {"samples": 8}}
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -39,17 +39,17 @@ def lived_in(cnn):
     return cnn
 
 
-@pytest.mark.parametrize("name", CAPTUM)
-def test_a_call_leaves_no_trace(lived_in, images, name):
+@pytest.mark.parametrize("name, backend", HERE)
+def test_a_call_leaves_no_trace(lived_in, images, name, backend):
     before, pixels = trace(lived_in), images.clone()
-    attribute(lived_in, images, None, name, **QUICK.get(name, {}))
+    attribute(lived_in, images, None, name, backend, **QUICK.get(name, {}))
     assert trace(lived_in) == before
     assert torch.equal(images, pixels) and not images.requires_grad
 
 
-@pytest.mark.parametrize("name", CAPTUM)
+@pytest.mark.parametrize("name, backend", HERE)
 @pytest.mark.parametrize("good_passes", [2, 4, 5])
-def test_an_error_in_the_middle_leaves_no_trace(lived_in, images, name, good_passes):
+def test_an_error_in_the_middle_leaves_no_trace(lived_in, images, name, backend, good_passes):
     passes = 0
 
     def fail(module, args, output):
@@ -61,7 +61,7 @@ def test_an_error_in_the_middle_leaves_no_trace(lived_in, images, name, good_pas
     lived_in[6].register_forward_hook(fail)
     before = trace(lived_in)
     with pytest.raises(RuntimeError, match="out of memory"):
-        attribute(lived_in, images, None, name, batch_size=1, **QUICK.get(name, {}))
+        attribute(lived_in, images, None, name, backend, batch_size=1, **QUICK.get(name, {}))
     assert trace(lived_in) == before
 
 
