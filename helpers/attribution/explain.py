@@ -129,7 +129,7 @@ def attribute(
                 batch = channels_last(images[rows])
                 now, here = dict(options), replace(work, first=start)
                 if "baseline" in now:
-                    now["baseline"] = channels_last(baseline_of(now["baseline"], batch, rows))
+                    now["baseline"] = channels_last(baseline_of(now["baseline"], batch, rows, seed))
                 if "segments" in now:
                     now["segments"] = now["segments"][rows]
                 found = chosen.function(session_model, batch, target[rows], here, **now).detach()
@@ -170,11 +170,9 @@ def check_options(chosen: Method, options: dict[str, Any]) -> dict[str, Any]:
 
 def check_values(options: dict[str, Any], images: Tensor) -> None:
     """Refuse option values that no backend could use; the options mean the same on every backend."""
-    least = {"steps": 2, "samples": 1, "patch": 1, "stride": 1, "grid": 1, "most": 8, "designs": 2, "cells": 1}
+    least = {"steps": 2, "samples": 1, "patch": 1, "stride": 1, "grid": 1, "most": 8, "designs": 2}
     for name in least.keys() & options.keys():
         value = options[name]
-        if name == "cells" and value is None:
-            continue
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least[name]:
             raise ValueError(f"{name}: {value!r}; expected a whole number of at least {least[name]}")
     if "noise" in options and not options["noise"] >= 0:

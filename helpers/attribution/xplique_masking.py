@@ -12,6 +12,7 @@ from torch import Tensor
 from helpers.names import choose
 
 from .method import Work, method
+from .segments import Segments
 from .xplique import one_hot, rows, tensor, with_baseline
 
 
@@ -52,8 +53,8 @@ def rise(
     cost=lambda options, size: (options["samples"], 0),
     per_channel=False,
     definition="slopes of a ridge regression (`penalty`) of f on which segments show, each with probability `keep`, weighted by "
-    "exp(−‖x − x'‖² / width²) (Ribeiro et al. 2016); segments are cells × cells squares, or quickshift's where cells=None; "
-    "hidden ones take one colour, the baseline's (Xplique alone: grey)",
+    "exp(−‖x − x'‖² / width²) (Ribeiro et al. 2016); "
+    "hidden segments take one colour, the baseline's (Xplique alone: grey)",
 )
 def lime(
     model: Any,
@@ -62,7 +63,7 @@ def lime(
     work: Work,
     *,
     samples: int = 150,
-    cells: int | None = None,
+    segments: Segments = 8,
     keep: float = 0.5,
     width: float = 45.0,
     penalty: float = 2.0,
@@ -77,10 +78,8 @@ def lime(
         "prob": keep,
         "kernel_width": width,
         "interpretable_model": Ridge(alpha=penalty),
-        "map_to_interpret_space": segments(cells),
     }
-    make = explaining(Lime, model, work, "ref_value", settings, np.ravel)
-    return with_baseline(make, images, target, one_colour(baseline))
+    return image_by_image(Lime, model, work, settings, images, target, one_colour(baseline), segments)
 
 
 @method(
@@ -101,14 +100,13 @@ def kernel_shap(
     work: Work,
     *,
     samples: int = 800,
-    cells: int | None = None,
+    segments: Segments = 8,
     baseline: Tensor | str | float = 0.0,
 ) -> Tensor:
     from xplique.attributions import KernelShap
 
-    settings = {"batch_size": work.batch_size, "nb_samples": samples, "map_to_interpret_space": segments(cells)}
-    make = explaining(KernelShap, model, work, "ref_value", settings, np.ravel)
-    return with_baseline(make, images, target, one_colour(baseline))
+    settings = {"batch_size": work.batch_size, "nb_samples": samples}
+    return image_by_image(KernelShap, model, work, settings, images, target, one_colour(baseline), segments)
 
 
 @method(
@@ -212,15 +210,21 @@ def one_colour(baseline: Tensor) -> Tensor:
     return colour
 
 
-def segments(cells: int | None) -> Callable[[Any], Any] | None:
-    """The function from an image (H, W, C) to its segments' numbers (H, W): square cells, or None for Xplique's own."""
-    if cells is None:
-        return None
+def image_by_image(
+    kind: Any, model: Any, work: Work, settings: dict, images: Tensor, target: Tensor, colour: Tensor, segments: Tensor
+) -> Tensor:
+    """Maps (n, H, W) of an explainer that takes one division into segments: made anew for each image, with its codes (H, W)."""
+    found = []
+    for i, codes in enumerate(segments):
+        own = torch.unique(codes, return_inverse=True)[1].cpu().numpy().astype(np.int32)
+        here = settings | {"map_to_interpret_space": lambda image, own=own: constant(own)}
+        make = explaining(kind, model, work, "ref_value", here, np.ravel)
+        found.append(make(images[i : i + 1], target[i : i + 1], rows(colour[i : i + 1])[0]))
+    return torch.cat(found)
 
-    def squares(image: Any) -> Any:
-        import tensorflow
 
-        down, across = (np.arange(side) * min(cells, side) // side for side in image.shape[:2])
-        return tensorflow.constant(down[:, None] * (across[-1] + 1) + across, tensorflow.int32)
+def constant(codes: np.ndarray) -> Any:
+    """TensorFlow's form of an array."""
+    import tensorflow
 
-    return squares
+    return tensorflow.constant(codes)

@@ -63,7 +63,7 @@ def test_every_deterministic_method_is_compared():
 def test_both_explain_the_same_side_of_one_logit(tensorflow, cnn, images, name):
     options = {"smoothgrad": {"noise": 0.0, "samples": 2}, "integrated_gradients": {"steps": 10}}.get(name, {})
     if name in ("square_grad", "vargrad"):
-        options = {"noise": 0.02, "samples": 100}
+        options = {"noise": 0.02, "samples": 300}
     model = one_logit(cnn)
     for target in (0, 1):
         captum, xplique = (
@@ -117,7 +117,7 @@ def test_rise_equals_xpliques_for_the_same_masks(tensorflow, cnn, images, monkey
 @pytest.mark.parametrize("baseline", ["black", "mean"])
 def test_regressions_on_segments_are_exact_for_a_linear_model(tensorflow, linear, weight, images, name, options, baseline):
     """Each square's slope is what it adds to the logit against the baseline: Σ w (x − b) over it."""
-    found = attribute(linear, images, [0, 1, 1], name, "xplique", cells=3, baseline=baseline, **options)
+    found = attribute(linear, images, [0, 1, 1], name, "xplique", segments=3, baseline=baseline, **options)
     start = images.mean((2, 3), keepdim=True) if baseline == "mean" else 0
     adds = (weight[[0, 1, 1]] * (images - start)).sum(1)
     for rows in (slice(0, 6), slice(6, 11), slice(11, 16)):
@@ -127,15 +127,19 @@ def test_regressions_on_segments_are_exact_for_a_linear_model(tensorflow, linear
             torch.testing.assert_close(part[:, 0, 0], adds[:, rows, columns].sum((1, 2)), rtol=1e-2, atol=1e-2)
 
 
-def test_segments_are_quickshifts_unless_squares_are_asked_for(tensorflow, looks_at_square, square):
+def test_segments_may_be_the_users_own_for_each_image(tensorflow, looks_at_square, square):
     picture = torch.full((1, 3, 16, 16), 0.2)
     picture[:, :, square] = 0.9
-    found = attribute(looks_at_square, picture, 1, "kernel_shap", "xplique", samples=200)[0]
-    assert found[square].min() > found[~square].max() + 1e-3
+    split = (torch.arange(16) < 8).long()[:, None].expand(16, 16) + 5
+    both, codes = picture.repeat(2, 1, 1, 1), torch.stack([square.long() + 2, split])
+    found = attribute(looks_at_square, both, 1, "kernel_shap", "xplique", samples=200, segments=codes)
+    assert found[0][square].min() > found[0][~square].max() + 1e-3
+    for own, part in zip(found, codes, strict=True):
+        assert all(len(own[part == code].unique()) == 1 for code in part.unique())
     with pytest.raises(ValueError, match="baseline: .*one colour"):
         attribute(looks_at_square, picture, 1, "lime", "xplique", baseline="blur")
-    with pytest.raises(ValueError, match="cells: 0"):
-        attribute(looks_at_square, picture, 1, "lime", "xplique", cells=0)
+    with pytest.raises(ValueError, match="segments: a grid of 0"):
+        attribute(looks_at_square, picture, 1, "lime", "xplique", segments=0)
 
 
 @pytest.mark.parametrize("estimator", ["jansen", "homma", "janon", "glen", "saltelli"])
