@@ -33,6 +33,7 @@ from helpers.names import choose
 RETURN_TYPES = ("all", "pareto-front", "best")
 HELD_OUT = 0.25
 LEAST_SECONDS = 1.0  # of a method that is solved in closed form, its audit included
+LEAST_HELD = 5  # held-out images of a group x class cell: of fewer, an interval of the gap says little
 PROBE = 16  # images on which layers are found and shortcuts are checked
 OF_SCORES = ("mean_score", "roc_auc")  # what an audit adds where it has scores
 OPTION_ALIASES = {  # DetoxAI's names
@@ -94,7 +95,7 @@ def debias(
         degenerate models are never chosen, and Vanilla, where it takes part, stays unless the held-out part tells the
         nearest apart from it: the nearest of many models on few images may be so by chance. The `.note` says so, tells a
         tie, and names the models that cannot be told apart: the 95 % intervals of the changes, paired over the images,
-        all contain zero.
+        all contain zero, or a group has fewer than 5 held-out images of a class.
     device : where to compute; the models that come back are there. The input model stays where it is.
     include_vanilla : bool, put the model as it was into the results, and into the choice, as "Vanilla"
     test_dataloader : like `dataloader`, None to report on the held-out part
@@ -281,8 +282,11 @@ class Judge:
     def like(self, best: str, others: list[str], metrics: tuple[str, ...]) -> list[str]:
         """Which of the others the held-out part does not tell from `best` by any of the metrics.
 
-        Decisions are compared in pairs; by a metric of scores none is said to be like another.
+        Decisions are compared in pairs; by a metric of scores none is said to be like another. Where a group has fewer than
+        `LEAST_HELD` images of a class nothing is told apart: resampling one or two images does not show how they vary.
         """
+        if self.held.smallest_cell < LEAST_HELD:
+            return others
         y, group, found = self.held.y, self.held.group, []
         for other in others:
             pair = Answers(y, self.answered[other], self.answered[best], group, self.classes, of=other)

@@ -287,6 +287,20 @@ def test_the_model_stays_where_the_held_out_part_does_not_tell_the_best_from_it(
     assert of_scores.method == "LEACE"
 
 
+def test_the_model_stays_where_a_cell_has_too_few_images_to_choose_by(planted):
+    problem = planted(n=2000)
+    cell, rows = problem.group * 2 + problem.y, []
+    for code, count in enumerate((400, 400, 400, 8)):  # two of the last are held out
+        rows += np.flatnonzero(cell == code)[:count].tolist()
+    data = TensorDataset(problem.images[rows], torch.tensor(problem.y[rows]), torch.tensor(problem.group[rows]))
+    loader = DataLoader(data, batch_size=64)
+    results = debias(problem.model, loader, ["DFR"])
+    assert results["DFR"].validation["equalized_odds"] < results["Vanilla"].validation["equalized_odds"]
+    best = debias(problem.model, loader, ["DFR"], return_type="best")
+    assert best.method == "Vanilla" and best.note.startswith("DFR is nearest to the ideal, but 302 held-out images")
+    assert debias(problem.model, problem.loader(), ["DFR"], return_type="best").method == "DFR"
+
+
 def test_training_on_few_images_is_told(planted):
     few, many = planted(n=120), planted(n=800)
     config = {"FINETUNE": {"epochs": 1, "augment": None}}
