@@ -4,10 +4,9 @@
 
 A ResNet-18 with random weights, random images and random maps; both warm (TensorFlow has traced, Xplique's metric is made once
 and evaluated several times); batches of 64. MuFidelity of at most 128 samples, so that Xplique's two batches can be told what to
-draw. "floor" is
-the time of the bare forward passes that the metric needs, `channels_last`, parameters frozen. Rounds take turns, and the
-smallest time of each counts. The last line judges the maps of four methods: the model's drops do not hang on the map, so that
-ours asks once. Writes benchmarks/results/judging_speed.txt.
+draw. "floor" is the time of the bare forward passes that the metric needs, `channels_last`, parameters frozen. Rounds take turns,
+and the smallest time of each counts. The last line judges the maps of four methods: what the model says does not hang on the map,
+so that ours asks it once. Writes benchmarks/results/judging_speed.txt.
 """
 
 from __future__ import annotations
