@@ -4,9 +4,9 @@
 
 A ResNet-18 with random weights, random images and random maps; both warm (TensorFlow has traced, Xplique's metric is made once
 and evaluated several times); batches of 64. MuFidelity of at most 128 samples, so that Xplique's two batches can be told what to
-draw. "floor" is
-the time of the bare forward passes that the metric needs, `channels_last`, parameters frozen. Rounds take turns, and the
-smallest time of each counts. Writes benchmarks/results/judging_speed.txt.
+draw. "floor" is the time of the bare forward passes that the metric needs, `channels_last`, parameters frozen. Rounds take turns,
+and the smallest time of each counts. The last line judges the maps of four methods: what the model says does not hang on the map,
+so that ours asks it once. Writes benchmarks/results/judging_speed.txt.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ from helpers.attribution.xplique import load_tensorflow
 from helpers.files import whole
 
 RESULTS = Path(__file__).resolve().parent / "results"
-GRID, STEPS, BATCH = 9, 50, 64
+GRID, STEPS, BATCH, METHODS = 9, 50, 64, 4
+
+
+def repeated(call, times: int):
+    """A call that does the same several times, as one is needed for each method's maps."""
+    return lambda: [call() for _ in range(times)][0]
 
 
 def least(calls: dict, rounds: int) -> tuple[dict, dict]:
@@ -75,9 +80,10 @@ def main() -> None:
 
         return call
 
-    def ours(name, **options):
-        frame = evaluate(model, images, maps, target, name, batch_size=BATCH, activation="logit", **options)
-        return frame.value.mean()
+    def ours(name, methods=1, **options):
+        several = {str(seed): random_maps(images, seed) for seed in range(1, methods + 1)}  # the first is `maps`
+        frame = evaluate(model, images, several, target, name, batch_size=BATCH, activation="logit", **options)
+        return frame.value[: args.images].mean()
 
     def floor(passes):
         with borrowed(model), torch.no_grad():
@@ -87,20 +93,22 @@ def main() -> None:
 
     lines = []
     curve, sampled = {"steps": STEPS}, {"grid_size": GRID, "nb_samples": args.samples}
-    for name, theirs_name, passes, options, settings in (
+    for name, xpliques, passes, options, settings in (
         ("deletion", "Deletion", args.images * (STEPS + 1), curve, curve),
         ("insertion", "Insertion", args.images * (STEPS + 1), curve, curve),
         ("mu_fidelity", "MuFidelity", args.images * (args.samples + 1), {"subsets": subsets}, sampled),
+        ("mu_fidelity", "MuFidelity", args.images * (args.samples + 1), {"subsets": subsets, "methods": METHODS}, sampled),
     ):
         calls = {
             "ours": lambda name=name, options=options: ours(name, **options),
-            "xplique": theirs(theirs_name, settings),
+            "xplique": repeated(theirs(xpliques, settings), options.get("methods", 1)),
             "floor": lambda passes=passes: floor(passes),
         }
         times, values = least(calls, args.rounds)
         lines.append(
             {
                 "metric": name,
+                "methods": options.get("methods", 1),
                 "passes": passes,
                 "ours s": times["ours"],
                 "Xplique s": times["xplique"],

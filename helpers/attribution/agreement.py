@@ -1,12 +1,14 @@
 """Does the map foretell what random changes of the image do to the score? MuFidelity and infidelity.
 
 Both draw changes, add up the relevance of what was changed (the drop that the map foretells), and hold it against the drop of
-the score that the model shows: MuFidelity by a correlation, infidelity by a squared difference.
+the score that the model shows: MuFidelity by a correlation, infidelity by a squared difference. The model is asked once for all
+maps that are judged in one call, since its drops do not hang on the map.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,8 +22,14 @@ from .score import Score, channels_last
 
 ROUND = 25  # samples between two looks at `tolerance`
 
-# (image numbers (n,), sample numbers (n,)) -> how much each pixel loses (n, H, W), and the changed images (n, C, H, W)
-Change = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+@dataclass(frozen=True)
+class Change:
+    """A random change: `lost(image, sample)`, from numbers (n,) each, is how much each pixel loses, (n, H, W), and
+    `images(image, lost)` the images without it, (n, C, H, W)."""
+
+    lost: Callable[[Tensor, Tensor], Tensor]
+    images: Callable[[Tensor, Tensor], Tensor]
 
 
 @metric(
@@ -70,7 +78,9 @@ def mu_fidelity(
     step = samples if tolerance is None else ROUND
     for done in range(0, samples, step):
         end = min(done + step, samples)
-        foretold[waiting, done:end], drop[waiting, done:end] = measure(case, change, activation, waiting, range(done, end))
+        part = waiting[:, None], np.arange(done, end)
+        foretold[part] = foretell(case, change, waiting, range(done, end))
+        drop[part] = observe(case, "mu_fidelity", change, activation, waiting, range(done, end), samples)
         values[waiting] = correlations(foretold[waiting, :end], drop[waiting, :end], correlation)
         if tolerance is not None:
             waiting = waiting[~(standard_error(values[waiting], end, correlation) <= tolerance)]
@@ -122,53 +132,66 @@ def infidelity(
         change = adding_noise(case, noise)
     else:
         change = removing(case, random_subsets(case, grid, share), baseline)
-    foretold, drop = measure(case, change, activation, np.arange(len(case.images)), range(samples))
+    everyone = np.arange(len(case.images))
+    foretold = foretell(case, change, everyone, range(samples))
+    drop = observe(case, "infidelity", change, activation, everyone, range(samples), samples)
     scale = best_scale(foretold, drop) if normalize else np.ones(len(drop))
     values, reasons = ((scale[:, None] * foretold - drop) ** 2).mean(1), undefined(case)
     values[list(reasons)] = np.nan
     return values, reasons
 
 
-def measure(
-    case: Case, change: Change, activation: str, images: np.ndarray, samples: range
-) -> tuple[np.ndarray, np.ndarray]:
-    """The drop that the map foretells and the one that the model shows, each float64 (images, samples)."""
-    place, maps = case.images.device, torch.from_numpy(np.nan_to_num(case.maps))
-    model = Score(case.model, None if activation == "logit" else activation)
+def foretell(case: Case, change: Change, images: np.ndarray, samples: range) -> np.ndarray:
+    """The drop that the map foretells: the relevance of what is lost, float64 (images, samples)."""
+    maps, found = torch.from_numpy(np.nan_to_num(case.maps)), []
+    for image, sample in pairs(images, samples, case.batch_size, case.images.device):
+        found.append((change.lost(image, sample).cpu().double() * maps[image.cpu()]).sum((1, 2)))
+    return torch.cat(found).numpy().reshape(len(images), len(samples))
 
-    def score(pictures: Tensor, which: Tensor) -> Tensor:
-        return model(channels_last(pictures)).gather(1, case.target[which, None])[:, 0].double().cpu()
 
-    foretold, after = [], []
+def observe(
+    case: Case, name: str, change: Change, activation: str, images: np.ndarray, samples: range, most: int
+) -> np.ndarray:
+    """The drop that the model shows, float64 (images, samples), of which `most` may be asked for; kept in the case's memo."""
+    model, place = Score(case.model, None if activation == "logit" else activation), case.images.device
+
+    def score(pictures: Tensor, which: Tensor) -> np.ndarray:
+        return model(channels_last(pictures)).gather(1, case.target[which, None])[:, 0].double().cpu().numpy()
+
     with torch.no_grad():
-        numbers = torch.from_numpy(images).to(place)
-        whole = torch.cat([score(case.images[part], part) for part in numbers.split(case.batch_size)])
-        for image, sample in pairs(numbers, samples, case.batch_size):
-            lost, changed = change(image, sample)
-            foretold.append((lost.cpu().double() * maps[image.cpu()]).sum((1, 2)))
-            after.append(score(changed, image))
-    shape = len(images), len(samples)
-    return torch.cat(foretold).numpy().reshape(shape), (whole[:, None] - torch.cat(after).reshape(shape)).numpy()
+        if name not in case.memo:
+            numbers = torch.arange(len(case.images), device=place).split(case.batch_size)
+            whole = np.concatenate([score(case.images[part], part) for part in numbers])
+            case.memo[name] = whole, np.full((len(whole), most), np.nan)
+        whole, drop = case.memo[name]
+        unknown = images[np.isnan(drop[images, samples.start])]
+        for image, sample in pairs(unknown, samples, case.batch_size, place):
+            after = score(change.images(image, change.lost(image, sample)), image)
+            which = image.cpu().numpy()
+            drop[which, sample.cpu().numpy()] = whole[which] - after
+    return drop[images, samples.start : samples.stop]
 
 
-def pairs(images: Tensor, samples: range, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def pairs(images: np.ndarray, samples: range, batch_size: int, place: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """Every sample of every image, image by image, in batches of image numbers (n,) and sample numbers (n,)."""
-    sample = torch.arange(samples.start, samples.stop, device=images.device).repeat(len(images))
-    image = images.repeat_interleave(len(samples))
-    yield from zip(image.split(batch_size), sample.split(batch_size), strict=True)
+    if len(images):
+        sample = torch.arange(samples.start, samples.stop, device=place).repeat(len(images))
+        image = torch.from_numpy(images).to(place).repeat_interleave(len(samples))
+        yield from zip(image.split(batch_size), sample.split(batch_size), strict=True)
 
 
 def removing(case: Case, subsets: Callable[[Tensor, Tensor], Tensor], baseline: Baseline) -> Change:
     """The change that replaces pixels by the baseline: `subsets(image, sample)` says which, bool (n, rows, columns) of cells."""
-    place, baseline = case.images.device, check_baseline(baseline, case.images, removing=True)
+    baseline = check_baseline(baseline, case.images, removing=True)
 
-    def change(image: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
-        cells = subsets(image, sample).to(place)
-        rows, columns = (cell_of_each(*sides).to(place) for sides in zip(case.maps.shape[1:], cells.shape[1:], strict=True))
-        removed = cells[:, rows][:, :, columns]
-        return removed, remove(case.images, image, removed[:, None], baseline, case.seed)
+    def removed(image: Tensor, sample: Tensor) -> Tensor:
+        cells = subsets(image, sample).to(case.images.device)
+        rows, columns = (
+            cell_of_each(*sides).to(cells.device) for sides in zip(case.maps.shape[1:], cells.shape[1:], strict=True)
+        )
+        return cells[:, rows][:, :, columns]
 
-    return change
+    return Change(removed, lambda image, lost: remove(case.images, image, lost[:, None], baseline, case.seed))
 
 
 def cell_of_each(side: int, cells: int) -> Tensor:
@@ -180,11 +203,10 @@ def adding_noise(case: Case, deviation: float) -> Change:
     """The change that takes normal noise off an image, one number a pixel."""
     shape = case.images.shape[2:]
 
-    def change(image: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
-        lost = deviation * draws(case, image, sample, lambda rng: rng.standard_normal(shape, dtype=np.float32)).to(case.images)
-        return lost, case.images[image] - lost[:, None]
+    def noise(image: Tensor, sample: Tensor) -> Tensor:
+        return deviation * draws(case, image, sample, lambda rng: rng.standard_normal(shape, dtype=np.float32)).to(case.images)
 
-    return change
+    return Change(noise, lambda image, lost: case.images[image] - lost[:, None])
 
 
 def random_subsets(case: Case, grid: int | None, share: float) -> Callable[[Tensor, Tensor], Tensor]:

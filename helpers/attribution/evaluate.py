@@ -92,11 +92,11 @@ def evaluate(
         for name, maker in makers.items():
             if maker is not None and any(METRICS[metric].needs_explain for metric in chosen):
                 check_same(maker, model, ready.images, ready.target, maps[name], name)
+        memo = {}
         work = [(name, metric) for name in maps for metric in chosen]
         for name, metric in tqdm(work, desc="evaluate", disable=not progress):
-            case = Case(
-                model, ready.images, ready.target, maps[name], truth, ready.batch_size, seed, earlier[name], makers[name]
-            )
+            judged = maps[name], truth, ready.batch_size, seed, earlier[name], makers[name]
+            case = Case(model, ready.images, ready.target, *judged, memo)
             if METRICS[metric].needs_explain and case.explain is None:
                 values = np.full(len(case.maps), np.nan)
                 reasons = dict.fromkeys(range(len(values)), "explain does not say how these maps were made")

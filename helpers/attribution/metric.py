@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,7 +41,8 @@ class Case:
     `maps` float64 (N, H, W); `masks` bool (N, H, W) or None; `before` None or float64 (N, H, W), maps of the same images
     for the model as it was before it was changed; `explain` None or how the maps were made, called as
     `explain(model, images, target)`; `images` (N, C, H, W); `target` int64 (N,); `model(images)` the probabilities or
-    logits that `activation` names, see `helpers.attribution.score.Score`.
+    logits that `activation` names, see `helpers.attribution.score.Score`. What a metric finds out about the model, whatever
+    the map, it may keep in `memo` under its name: the maps that are judged in one call, with one set of options, share it.
     """
 
     model: Any
@@ -53,6 +54,7 @@ class Case:
     seed: int
     before: np.ndarray | None = None
     explain: Explainer | None = None
+    memo: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def average_stability(
     waiting = np.flatnonzero(np.isfinite(base).all(1))
     for done in range(0, samples, samples if tolerance is None else ROUND):
         now = range(done, samples if tolerance is None else min(done + ROUND, samples))
-        for image, sample in pairs(torch.from_numpy(waiting).to(case.images.device), now, case.batch_size):
+        for image, sample in pairs(waiting, now, case.batch_size, case.images.device):
             maps = case.explain(case.model, shifted(image, sample), case.target[image]).reshape(len(image), -1)
             which = image.cpu().numpy()
             found[which, sample.cpu().numpy()] = np.linalg.norm(maps - base[which], ord=order, axis=1)

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from helpers.names import choose
+from helpers.plots import legend
 from helpers.plots.style import PALETTE, alt
 
 BETTER = {
@@ -168,7 +169,7 @@ def randomisation(curves: Mapping[str, pd.DataFrame]) -> Axes:
     axes.axhline(0, color="0.35", linestyle="--", linewidth=1)
     axes.set_xlabel("layers with random weights, from the last on")
     axes.set_ylabel("similarity with the map\nof the trained model")
-    axes.legend(fontsize="small", frameon=True, loc="upper right")
+    legend.place(axes, len(curves))
     return alt(axes, f"Similarity of maps as layers lose their weights; with all of them random: {', '.join(said)}.")
 
 

@@ -86,6 +86,24 @@ def test_mu_fidelity_stops_when_it_knows_enough(cnn, images):
     assert never == pytest.approx(full)
 
 
+def test_the_model_is_asked_once_for_all_maps(cnn, images):
+    passes = 0
+
+    def count(module, args, output):
+        nonlocal passes
+        passes += len(output)
+
+    cnn[-1].register_forward_hook(count)
+    maps = {str(seed): random_maps(images, seed) for seed in range(4)}
+    for tolerance in (None, 0.1):
+        for metric, options in {"mu_fidelity": {"tolerance": tolerance}, "infidelity": {}}.items():
+            passes = 0
+            together = evaluate(cnn, images, maps, 0, metric, samples=100, **options)
+            assert passes <= 1 + 3 * 101
+            alone = [value(cnn, images, each, metric, 0, samples=100, **options) for each in maps.values()]
+            assert together.value.to_numpy() == pytest.approx(np.concatenate(alone))
+
+
 @pytest.mark.parametrize("normalize", [True, False])
 def test_infidelity_of_the_exact_map_is_zero(linear, weight, images, normalize):
     def noise(maps):
