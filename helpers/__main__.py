@@ -241,7 +241,7 @@ def attribute(
     method: Annotated[
         list[str] | None, typer.Option(help="Attribution method; repeatable. [integrated_gradients]")
     ] = None,
-    backend: Annotated[str, typer.Option(help="captum, zennit, xplique or auto.")] = "auto",
+    backend: Annotated[str, typer.Option(help="torch, captum, zennit, xplique or auto.")] = "auto",
     examples: Annotated[
         int, typer.Option(min=1, max=50, help="How many faces, from the groups and classes in turn.")
     ] = 4,
