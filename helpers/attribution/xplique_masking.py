@@ -53,8 +53,7 @@ def rise(
     cost=lambda options, size: (options["samples"], 0),
     per_channel=False,
     definition="slopes of a ridge regression (`penalty`) of f on which segments show, each with probability `keep`, weighted by "
-    "exp(−‖x − x'‖² / width²) (Ribeiro et al. 2016); "
-    "hidden segments take one colour, the baseline's (Xplique alone: grey)",
+    "exp(−‖x − x'‖² / width²) (Ribeiro et al. 2016); hidden segments take one colour, the baseline's (Xplique alone: grey)",
 )
 def lime(
     model: Any,

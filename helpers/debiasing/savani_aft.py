@@ -17,7 +17,18 @@ from helpers.debiasing.method import Batch, method
 from helpers.debiasing.objective import measured, youden_and_gap
 from helpers.debiasing.result import metric_name
 from helpers.debiasing.thresholds import score
-from helpers.debiasing.tuning import STEP, cell_weights, check_whole, drawn, perceptron, rounds, size_of, steps, trainable
+from helpers.debiasing.tuning import (
+    STEP,
+    cell_weights,
+    check_share,
+    check_whole,
+    drawn,
+    perceptron,
+    rounds,
+    size_of,
+    steps,
+    trainable,
+)
 from helpers.models.data_in import batches
 from helpers.models.intake import take
 from helpers.models.prediction import hard
@@ -65,9 +76,8 @@ def savani_aft(
 
         max{1, lam (|g(f'(X))| - epsilon + delta) + 1} CE(f(X), y)
 
-    (Algorithm 3). The first rounds have no critic: the gradient of its answer, multiplied by a cross-entropy that is still large,
-    would be most of the step. At the end one threshold for everybody is chosen, as in all methods of the paper; here as `NT`
-    does.
+    (Algorithm 3). The first rounds have no critic, so that the few passes first undo what the network has confused. At the end
+    one threshold for everybody is chosen, as in all methods of the paper; here as `NT` does.
     The paper's critic takes a minibatch as one long row and so depends on the order of its images; this one takes the means
     over each group x class cell of an embedding of the activations.
 
@@ -101,8 +111,7 @@ def savani_aft(
     for argument, value in (("epsilon", epsilon), ("lam", lam), ("delta", delta)):
         if not 0 <= value < math.inf:
             raise ValueError(f"{argument}: got {value!r}; a finite number of 0 or more is accepted")
-    if not 0 <= warm_up <= 1:
-        raise ValueError(f"warm_up: got {warm_up!r}; a share from 0 to 1 is accepted")
+    check_share(warm_up, "warm_up")
     if not 0 < critic_lr < math.inf:
         raise ValueError(f"critic_lr: got {critic_lr!r}; a finite number above 0 is accepted")
     check_whole(iterations, "iterations")

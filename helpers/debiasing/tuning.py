@@ -186,6 +186,12 @@ def check_whole(value, argument: str, least: int = 1) -> None:
         raise ValueError(f"{argument}: got {value!r}; a whole number of at least {least} is accepted")
 
 
+def check_share(value, argument: str) -> None:
+    """ValueError unless `value` is a number from 0 to 1."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{argument}: got {value!r}; a share from 0 to 1 is accepted")
+
+
 def check_options(lr, batch_size, augment) -> None:
     """ValueError that names the option that `steps` does not take."""
     if not 0 < lr < math.inf:

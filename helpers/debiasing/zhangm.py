@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from helpers.debiasing.method import Batch, method
 from helpers.debiasing.result import metric_name
 from helpers.debiasing.savani_aft import with_threshold
-from helpers.debiasing.tuning import STEP, cell_weights, check_whole, perceptron, rounds, size_of, steps, trainable
+from helpers.debiasing.tuning import STEP, cell_weights, check_share, check_whole, perceptron, rounds, size_of, steps, trainable
 from helpers.models.running import call, device_of
 from helpers.models.training import task_loss
 
@@ -94,8 +94,7 @@ def zhangm(
     criterion = metric_name(bias_metric, CRITERIA, "bias_metric")
     if not 0 <= alpha < math.inf:
         raise ValueError(f"alpha: got {alpha!r}; a finite number of 0 or more is accepted")
-    if not 0 <= warm_up <= 1:
-        raise ValueError(f"warm_up: got {warm_up!r}; a share from 0 to 1 is accepted")
+    check_share(warm_up, "warm_up")
     if not 0 < critic_lr < math.inf:
         raise ValueError(f"critic_lr: got {critic_lr!r}; a finite number above 0 is accepted")
     check_whole(model_iterations, "model_iterations")
