@@ -59,8 +59,9 @@ class Comparison:
     by_group : DataFrame: `group, statistic[, class], first, second, change, low, high, n, verdict`. The verdict is
         "levels up" if the interval of the change lies on the better side of zero, "levels down" if on the worse side,
         else "within noise"; for what has no value in one of the models it is "".
-    gaps : DataFrame: `statistic[, class], first, second, change, low, high, verdict`. The verdict says whether the gap
-        closes or widens beyond noise, and which groups it levels up and down.
+    gaps : DataFrame: `statistic[, class], first, second, change, low, high, verdict`, of the groups that have a value in
+        both models: both gaps are of the same groups, so one may be smaller than in an audit of that model alone. The
+        verdict says whether the gap closes or widens beyond noise, and which groups it levels up and down.
     overall : DataFrame: as `by_group`, for all rows together.
     names : of the two models.  confidence : of the intervals.  n : rows.
     """

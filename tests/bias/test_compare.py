@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from helpers.bias import audit, compare
@@ -36,14 +36,31 @@ def test_both_sides_are_the_audits_of_the_models(seed, groups, classes):
     names = tuple("xyz"[:classes])
     found = compare(y, a, b, g, classes=names)
     keys = ["group", "statistic", *(["class"] if classes > 2 else [])]
+    one_sided = found.by_group[found.by_group["first"].isna() != found.by_group["second"].isna()]
     for column, prediction in (("first", a), ("second", b)):
         alone = audit(y, prediction, g, classes=names)
         for table, on in (("by_group", keys), ("gaps", keys[1:]), ("overall", keys[1:])):
             both = getattr(found, table).merge(getattr(alone, table), on=on, suffixes=("", "_alone"))
             assert len(both) == len(getattr(alone, table))
             value = both["difference" if table == "gaps" else "value"]
-            defined = both["first"].notna() & both["second"].notna() if table == "gaps" else slice(None)
+            defined = both["first"].notna() & both["second"].notna() if table == "gaps" else np.full(len(both), True)
+            if table == "gaps" and len(one_sided):
+                defined &= both["statistic"].isin(set(alone.by_group["statistic"]) - set(one_sided["statistic"]))
             np.testing.assert_allclose(both[column][defined], value[defined], atol=1e-12)
+
+
+@given(st.integers(0, 10_000), st.integers(2, 4), st.integers(2, 3))
+@settings(max_examples=15, deadline=None)
+@example(4000, 4, 3)
+def test_gaps_are_those_of_the_groups_with_a_value_in_both_models(seed, groups, classes):
+    rng = np.random.default_rng(seed)
+    y, a, b = (rng.integers(0, classes, 60) for _ in range(3))
+    found = compare(y, a, b, rng.integers(0, groups, 60), classes=tuple("xyz"[:classes]))
+    keys = ["statistic", *(["class"] if classes > 2 else [])]
+    shared = found.by_group.dropna(subset=["first", "second"]).groupby(keys)[["first", "second"]]
+    span = (shared.max() - shared.min())[shared.size() >= 2]
+    gaps = found.gaps.set_index(keys)[["first", "second"]].reindex(span.index)
+    pd.testing.assert_frame_equal(gaps, span, check_exact=False, atol=1e-12)
 
 
 def test_swapping_the_models_mirrors_the_intervals():
