@@ -16,7 +16,11 @@ from hypothesis import HealthCheck, settings
 torch.set_num_threads(1)  # the models of the tests are tiny: more threads wait for each other
 
 # A loaded machine is slow, not wrong: what a property says must not depend on how fast its examples are drawn.
-settings.register_profile("candor", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Where a change is judged (CI=true, as Hypothesis's own "ci" profile has it) the examples are the same each time, so that a
+# failure is the change's; everywhere else they are new ones each time, and so go on looking for what nobody has met.
+settings.register_profile(
+    "candor", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ, print_blob=True
+)
 settings.load_profile("candor")
 
 
