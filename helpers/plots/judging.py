@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from helpers.names import choose
-from helpers.plots import legend
 from helpers.plots.style import PALETTE, alt
 
 BETTER = {
@@ -149,7 +148,7 @@ def randomisation(curves: Mapping[str, pd.DataFrame]) -> Axes:
 
     Returns
     -------
-    Axes. A line a method, the mean over images; 1 on the left is the model as it is.
+    Axes. A line a method, the mean over images, in a band of twice its standard error; 1 on the left is the model as it is.
 
     Raises
     ------
@@ -157,19 +156,21 @@ def randomisation(curves: Mapping[str, pd.DataFrame]) -> Axes:
     """
     if not curves:
         raise ValueError("curves: none given; expected a name and attribution.randomisation_curve(…)")
-    _, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    _, axes = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
     said = []
     for place, (name, curve) in enumerate(curves.items()):
         if missing := [column for column in ("layers", "value") if column not in curve]:
             raise ValueError(f"curves {name!r}: no column {', '.join(missing)}; expected attribution.randomisation_curve(…)")
-        mean = curve.groupby("layers")["value"].mean()
+        images = curve.groupby("layers")["value"]
+        mean, error = images.mean(), 2 * images.sem().fillna(0)
         colour = PALETTE[place % len(PALETTE)]
+        axes.fill_between([0, *mean.index], [1, *(mean - error)], [1, *(mean + error)], color=colour, alpha=0.15, linewidth=0)
         axes.plot([0, *mean.index], [1, *mean], "o-", markersize=3.5, color=colour, label=name.replace("_", " "))
         said.append(f"{name} {mean.iloc[-1]:.2f}")
     axes.axhline(0, color="0.35", linestyle="--", linewidth=1)
     axes.set_xlabel("layers with random weights, from the last on")
     axes.set_ylabel("similarity with the map\nof the trained model")
-    legend.place(axes, len(curves))
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
     return alt(axes, f"Similarity of maps as layers lose their weights; with all of them random: {', '.join(said)}.")
 
 
