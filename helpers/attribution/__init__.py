@@ -45,6 +45,7 @@ from .quality import quality
 from .regions import regions
 from .sanity import randomisation_curve
 from .shift import shift
+from .similarity import rank_agreement
 
 __all__ = [
     "attribute",
@@ -57,6 +58,7 @@ __all__ = [
     "metrics",
     "quality",
     "random_maps",
+    "rank_agreement",
     "randomisation_curve",
     "regions",
     "shift",

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from helpers.names import choose
-from helpers.plots.style import PALETTE, alt
+from helpers.plots.style import DIVERGING, PALETTE, alt
 
 BETTER = {
     **dict.fromkeys(("insertion", "mu_fidelity", "relevance_mass", "relevance_rank", "pointing_game"), "higher"),
@@ -172,6 +173,37 @@ def randomisation(curves: Mapping[str, pd.DataFrame]) -> Axes:
     axes.set_ylabel("similarity with the map\nof the trained model")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
     return alt(axes, f"Similarity of maps as layers lose their weights; with all of them random: {', '.join(said)}.")
+
+
+def agreement(table: pd.DataFrame) -> Axes:
+    """How far methods agree, in a grid of methods: `attribution.rank_agreement(…)`.
+
+    Parameters
+    ----------
+    table : rank correlations in [−1, 1], one method a row and one a column
+
+    Returns
+    -------
+    Axes. Red agrees, white is no relation, blue is the opposite order; the numbers stand in the cells.
+
+    Raises
+    ------
+    ValueError : an empty table.
+    """
+    if table.empty:
+        raise ValueError("table: it is empty; expected attribution.rank_agreement(…)")
+    rows, columns = table.shape
+    _, axes = plt.subplots(figsize=(0.85 * columns + 2.6, 0.55 * rows + 1.7), layout="constrained")
+    named = table.rename(index=_words, columns=_words)
+    bar = {"label": "rank correlation over pixels"}
+    sns.heatmap(named, vmin=-1, vmax=1, cmap=DIVERGING, annot=True, fmt=".2f", annot_kws={"size": 9}, ax=axes, cbar_kws=bar)
+    axes.tick_params(axis="x", rotation=35, labelsize=9)
+    axes.tick_params(axis="y", rotation=0, labelsize=9)
+    for text in axes.get_xticklabels():
+        text.set_horizontalalignment("right")
+    pairs = [(one, other) for one in table.index for other in table.columns if one != other]
+    said = "; ".join(f"{one} and {other} {table.loc[one, other]:.2f}" for one, other in pairs)
+    return alt(axes, f"Rank correlation over pixels of each two methods: {said}.")
 
 
 def _point(axes: Axes, row: pd.Series, height: float, colour: str, label: str | None = None, size: float = 5.5) -> None:
