@@ -31,7 +31,9 @@ import math
 import warnings
 from collections.abc import Iterable
 
+import numpy as np
 import torch
+from scipy.optimize import linprog
 from torch import Tensor
 
 from helpers.bias.statistics import LinearFractionalStatistic
@@ -270,7 +272,8 @@ class TotalVariationProjectionLoss(ProjectionLoss):
     With one statistic and one group a row, rows are moved in the order of how much they matter to the constraint, as far as
     they go, until it is kept: rows that matter alike share the rest by what they have room for, whatever their order. With
     several constraints a row it is a linear program, solved through a logarithmic barrier that is lowered step by step, to
-    within 1e-6 of the value.
+    within 1e-6 of the value. Where so few predictions keep the constraints that none is clear of every wall, the barrier cannot
+    stand; such a program, which has few rows, goes to the simplex method of SciPy's HiGHS.
 
     The gradient is that of the loss's value, the tilt within [-1, 1], also for rows that stay where they are: moving one of
     them changes what the others have to make up for.
@@ -282,6 +285,7 @@ class TotalVariationProjectionLoss(ProjectionLoss):
     """
 
     CLOSE = 1e-6
+    KEPT = 1e-9  # what may be left of a constraint, as a part of the largest residual that it could have
 
     def torch_distance(self, pred: Tensor, proj: Tensor) -> Tensor:
         return (pred - proj[:, 1:]).abs().mean()
@@ -306,10 +310,30 @@ class TotalVariationProjectionLoss(ProjectionLoss):
             gap, value = 4 * barrier * len(prob), (found.value - prob).abs().sum()
             gap, value = (shared or (lambda part: part))(torch.stack([value.new_tensor(gap), value])).tolist()
             if gap <= self.CLOSE * value or barrier < 1e-13:
-                return found.value if forced is None else torch.where(forced.isnan(), found.value, forced), found.tilt
+                break
             # The multipliers approach their limit nearly in proportion to the barrier: a tenth of the last change is left.
             start = found.multipliers if before is None else found.multipliers + (found.multipliers - before) / 10
             barrier, before = barrier / 10, found.multipliers
+        answer = found.value, found.tilt
+        if shared is None:
+            left = (torch.einsum("nbk,n->bk", slope, found.value) - wanted).abs()
+            if (left > self.KEPT * slope.abs().sum(0)).any():
+                answer = _by_simplex(slope.flatten(1), wanted.flatten(), prob) or answer
+        if forced is None:
+            return answer
+        return torch.where(forced.isnan(), answer[0], forced), answer[1]
+
+
+def _by_simplex(slope: Tensor, wanted: Tensor, prob: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The linear program of q = p + up - down with constraints slope (N, M), wanted (M,); None where nothing keeps them."""
+    matrix, given = slope.cpu().double().numpy().T, prob.cpu().double().numpy()
+    bounds = np.stack([np.zeros(2 * len(given)), np.concatenate([1 - given, given])], axis=1)
+    wanted = wanted.cpu().double().numpy() - matrix @ given
+    found = linprog(np.ones(2 * len(given)), A_eq=np.hstack([matrix, -matrix]), b_eq=wanted, bounds=bounds, method="highs")
+    if found.status != 0:
+        return None
+    up, down = np.split(found.x, 2)
+    return tuple(torch.from_numpy(part).to(prob) for part in (given + up - down, -(found.eqlin.marginals @ matrix)))
 
 
 def _in_order(slope: Tensor, wanted: Tensor, prob: Tensor) -> tuple[Tensor, Tensor]:

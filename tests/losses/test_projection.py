@@ -104,6 +104,9 @@ def differentiated(loss, logit, *rest, **options):
     name=st.sampled_from(sorted(STATISTICS)),
 )
 @example(seed=3277, rows=82, groups=1, name="positive rate")  # weights that nearly cancel enlarge what is left of the residual
+@example(seed=1157, rows=19, groups=5, name="FN / FP")  # with overlapping columns few predictions keep the constraints
+@example(seed=7689, rows=15, groups=4, name="precision")
+@example(seed=2136, rows=11, groups=5, name="F")
 def test_the_projection_is_that_of_a_convex_solver(kind, columns, seed, rows, groups, name):
     logit, sens, label = problem(seed, rows, groups, columns)
     statistic = STATISTICS[name]
@@ -115,7 +118,9 @@ def test_the_projection_is_that_of_a_convex_solver(kind, columns, seed, rows, gr
     assert residual(statistic, q, sens, label, statistic.overall_statistic(logit.sigmoid(), label)) <= 1e-10
     assert 0 <= q.min() and q.max() <= 1
     if kind != "tv":  # many are equally near there
-        np.testing.assert_allclose(q[:, 0], truth[1], atol=1e-4)
+        # A value to within a gap places the point to within the gap's root only, and that of the solver is the larger one.
+        np.testing.assert_allclose(q[:, 0], truth[1], atol=1e-3)
+        assert value <= truth[0] * (1 + 1e-7) + 1e-12
 
 
 @pytest.mark.parametrize("columns", ["one-hot", "overlapping"])
