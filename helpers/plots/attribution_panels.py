@@ -42,6 +42,8 @@ def before_after(
     after: Tensor | np.ndarray | Mapping[str, Tensor | np.ndarray],
     titles: Sequence[str] | None = None,
     *,
+    images_after: Tensor | np.ndarray | None = None,
+    names: tuple[str, str] = ("before", "after"),
     scores: tuple[Sequence[float], Sequence[float]] | None = None,
     overlay: bool = False,
     scale: str = "method",
@@ -53,6 +55,8 @@ def before_after(
     images : float (N, 3, H, W) in [0, 1]
     before, after : float (N, H, W), signed, of the same images by the same method; or both by name of the method
     titles : N texts, to the left of the rows
+    images_after : as `images`, where not the model but the face was changed (redrawn): shown beside them
+    names : what "before" and "after" are called in the figure
     scores : the model's score of what is explained before and after, N numbers each, written beneath the title
     overlay : lay the maps over the grey face
     scale : "method": before and after of all faces on one scale, differences on another; "map": so for each face, whose ends
@@ -73,7 +77,15 @@ def before_after(
     _check_titles(titles, len(pictures))
     titles = _with_scores(titles, scores, len(pictures))
 
-    count, wide = len(pictures), 1 + 3 * len(first)
+    later = None if images_after is None else _pictures(images_after)
+    if later is not None and later.shape != pictures.shape:
+        came, wanted = (f"{len(each)} of {each.shape[1:3]}" for each in (later, pictures))
+        raise ValueError(f"images_after: {came}; expected {wanted}, as images")
+    if isinstance(names, str) or len(names) != 2:
+        raise ValueError(f"names: {names!r} given; expected two, of before and after")
+
+    left = 1 if later is None else 2  # columns of faces
+    count, wide = len(pictures), left + 3 * len(first)
     figure, grid = plt.subplots(
         count + 1,  # the last row holds the scales
         wide,
@@ -83,24 +95,28 @@ def before_after(
         layout="constrained",
     )
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)
-    for ax, picture, title in zip(grid[:, 0], pictures, titles or [""] * count, strict=False):
-        _bare(ax).imshow(picture)
+    for column, faces in enumerate((pictures, later)[:left]):
+        for ax, picture in zip(grid[:, column], faces, strict=False):
+            _bare(ax).imshow(picture)
+        grid[0, column].set_title("Face" if later is None else f"Face\n{names[column]}", fontsize=10, loc="center")
+        grid[-1, column].axis("off")
+    for ax, title in zip(grid[:, 0], titles or [], strict=False):
         ax.set_ylabel(title, rotation=0, ha="right", va="center", fontsize=9)
-    grid[0, 0].set_title("Face", fontsize=10, loc="center")
-    grid[-1, 0].axis("off")
+    backs = (pictures, pictures if later is None else later, pictures)
     for at, name in enumerate(first):
-        columns = grid[:, 1 + 3 * at : 4 + 3 * at]
+        columns = grid[:, left + 3 * at : left + 3 + 3 * at]
         with np.errstate(invalid="ignore"):  # infinite in both is no number
             kinds = (first[name], second[name], second[name] - first[name])
         together = lambda rows, kinds=kinds: _end(np.stack([kind[rows] for kind in kinds[:2]]))
         rows = [slice(None)] * count if scale == "method" else list(range(count))
         ends = np.array([[together(row)] * 2 + [_end(kinds[2][row])] for row in rows])  # (N, 3)
-        for column, (kind, word) in enumerate(zip(kinds, ("before", "after", "after − before"), strict=True)):
-            for ax, values, end, picture in zip(columns[:, column], kind, ends[:, column], pictures, strict=False):
+        for column, (kind, word) in enumerate(zip(kinds, (*names, f"{names[1]} − {names[0]}"), strict=True)):
+            for ax, values, end, picture in zip(columns[:, column], kind, ends[:, column], backs[column], strict=False):
                 _map(_bare(ax), values, end, picture if overlay else None)
                 if scale == "map":
                     _say_end(ax, values, end)
-            columns[0, column].set_title(f"{_words(name)}\n{word}" if name else word.capitalize(), fontsize=10, loc="center")
+            title = f"{_words(name)}\n{_words(word)}" if name else _words(word[:1].upper() + word[1:])
+            columns[0, column].set_title(title, fontsize=10, loc="center")
         share = "\n(share of the end\nunder each map)" if scale == "map" else ""
         _scale(figure, columns[-1, :2], ends[0, 0] if scale == "method" else 1.0, f"relevance{share}")
         _scale(figure, columns[-1, 2:], ends[0, 2] if scale == "method" else 1.0, f"change{share}")
@@ -108,8 +124,8 @@ def before_after(
     said = "" if scores is None else f" Rows: {'; '.join(title.replace(chr(10), ' ') for title in titles)}."
     return alt(
         figure,
-        f"{count} face{'s' * (count != 1)} in rows; beside each, its attribution map before and after{methods} on one scale, "
-        "and the difference on its own. Red pixels speak for the class (in differences: more than before), "
+        f"{count} face{'s' * (count != 1)} in rows; beside each, its attribution map {names[0]} and {names[1]}{methods} on one "
+        f"scale, and the difference on its own. Red pixels speak for the class (in differences: more than {names[0]}), "
         f"blue ones against it.{said}",
     )
 

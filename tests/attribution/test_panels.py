@@ -80,6 +80,17 @@ def test_one_grey_face_and_the_change_of_its_score():
     assert "0.50 → 0.25" in words(before_after(torch.rand(1, 3, 9, 9), noise(1, 9, 9), noise(1, 9, 9), scores=([0.5], [0.25])))
 
 
+def test_a_redrawn_face_stands_beside_its_map_under_the_names_given():
+    faces, redrawn = torch.zeros(2, 3, 9, 9), torch.ones(2, 3, 9, 9)
+    options = {"images_after": redrawn, "names": ("with", "without"), "overlay": True}
+    figure = before_after(faces, noise(2, 9, 9), noise(2, 9, 9, seed=1), **options)
+    said = words(figure)
+    assert {"Face\nwith", "Face\nwithout", "With", "Without", "Without − with"} <= set(said)
+    under = [float(np.mean(ax.images[0].get_array())) for ax in figure.axes if len(ax.images) == 2]
+    assert sorted(under) == [0, 0, 0, 0, 1, 1]  # the map of the redrawn face lies over that face
+    assert "map with and without on one scale" in figure.get_label()
+
+
 @pytest.mark.parametrize("overlay", [False, True])
 def test_a_map_without_numbers_is_grey_and_one_of_zeros_says_so(faces, overlay):
     maps = noise(3, 12, 20)
@@ -174,6 +185,8 @@ def test_what_does_not_fit_is_refused(faces, groups):
         (lambda: before_after(faces, {}, {}), "before: none given"),
         (lambda: before_after(faces, maps, maps, ["x"]), "titles: 1 texts for 3"),
         (lambda: before_after(faces, maps, maps, scores=([1, 2], [1, 2])), "scores: expected two sequences of 3"),
+        (lambda: before_after(faces, maps, maps, images_after=faces[:2]), r"images_after: 2 of \(12, 20\); expected 3"),
+        (lambda: before_after(faces, maps, maps, names=("one",)), "names: .* expected two"),
         (lambda: before_after(faces, maps, maps, scale="maps"), "Did you mean 'map'"),
         (lambda: before_after(255 * faces, maps, maps), "expected floats in"),
         (lambda: by_group(faces, {"a": maps[:, :5]}, ["a"] * 3), r"attributions 'a': shape \(3, 5, 20\)"),
