@@ -7,6 +7,7 @@
     baseline_dependence(model, images, {"ig": maps, …})                # how far scores hang on what removed pixels become
 
     regions(maps, masks, group)                                        # does it look elsewhere for some groups?
+    pixel_differences(maps, group)                                     # the same pixel by pixel, for aligned faces
     shift(before, after, masks, group)                                 # where did a fix move it?
     quality(frame, group)                                              # are the maps equally good for all?
     concepts(model, faces, layers)                                     # does the decision depend on the group, layer by layer?
@@ -41,6 +42,7 @@ from .explain import attribute, random_maps
 from .faithfulness import curve
 from .method import cost, methods
 from .metric import metrics
+from .pixels import pixel_differences
 from .quality import quality
 from .regions import regions
 from .sanity import randomisation_curve
@@ -56,6 +58,7 @@ __all__ = [
     "evaluate",
     "methods",
     "metrics",
+    "pixel_differences",
     "quality",
     "random_maps",
     "rank_agreement",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SCALES = ("method", "map")
 CELL = 1.45  # inches a picture
+CMAP = plt.colormaps[DIVERGING].with_extremes(bad="0.6")  # grey is on neither side of zero: there is no number
 
 
 def panel(
@@ -45,7 +46,8 @@ def panel(
     Returns
     -------
     Figure. Scales are symmetric about zero and end at the 99th percentile of |relevance|, so that one extreme
-    pixel does not hide the rest; a colour bar under each column shows its scale ("map": in shares of that end).
+    pixel does not hide the rest; a colour bar under each column shows its scale ("map": in shares of that end, which
+    stands under each picture). Grey pixels have no number; maps of zeros or without a number say so.
 
     Raises
     ------
@@ -78,6 +80,8 @@ def panel(
         ends = [_end(values) if scale == "method" else _end(one) for one in values]
         for row, (one, end) in enumerate(zip(values, ends, strict=True)):
             _map(_bare(grid[row, column]), one, end, pictures[row] if overlay else None)
+            if scale == "map":
+                _say_end(grid[row, column], one, end)
         grid[0, column].set_title(_words(name), fontsize=10, loc="center")
         _bar(figure, grid[-1, column], ends[0] if scale == "method" else 1.0, scale)
     return alt(
@@ -144,6 +148,8 @@ def mean_map_by_group(
     group: Tensor | np.ndarray | Sequence,
     groups: Sequence[str] | None = None,
     images: Tensor | np.ndarray | None = None,
+    *,
+    overlay: bool = False,
 ) -> Figure:
     """The mean map of each group, side by side on one scale; with images, under it the group's mean face.
 
@@ -153,10 +159,11 @@ def mean_map_by_group(
     group : N codes or names
     groups : names of the codes 0, 1, …; None if `group` holds names
     images : float (N, 3, H, W) in [0, 1]; None leaves the faces out
+    overlay : lay the map over the group's mean face, grey; needs `images`
 
     Returns
     -------
-    Figure. A group without an image is left out.
+    Figure. A group without an image is left out. For several methods, and differences: `attribution_panels.by_group`.
 
     Raises
     ------
@@ -172,6 +179,8 @@ def mean_map_by_group(
         member = np.asarray(groups, dtype=object)[member]
     names = [name for name in (groups or sorted(set(member))) if (member == name).any()]
     faces = None
+    if overlay and images is None:
+        raise ValueError("overlay: True without images; expected images (N, 3, H, W) to lay the maps over")
     if images is not None:
         faces = _pictures(images)
         _check_shape(maps, faces.shape[:3], "attributions")
@@ -186,7 +195,7 @@ def mean_map_by_group(
         layout="constrained",
     )
     for column, (name, mean) in enumerate(means.items()):
-        _map(_bare(grid[-1, column]), mean, end, None)
+        _map(_bare(grid[-1, column]), mean, end, faces[member == name].mean(0) if overlay else None)
         if faces is not None:
             _bare(grid[0, column]).imshow(faces[member == name].mean(0))
         grid[0, column].set_title(f"{name} (n = {(member == name).sum()})", fontsize=10, loc="center")
@@ -197,13 +206,31 @@ def mean_map_by_group(
 
 
 def _map(axes: Axes, values: np.ndarray, end: float, face: np.ndarray | None) -> None:
-    """One map on the diverging palette from -end to end, on white or over the grey face."""
+    """One map on the diverging palette from -end to end, on white or over the grey face; what it lacks is said."""
+    known = np.isfinite(values)
+    shown, limits = np.ma.masked_array(values, ~known), {"cmap": CMAP, "vmin": -end, "vmax": end}
     if face is None:
-        axes.imshow(values, cmap=DIVERGING, vmin=-end, vmax=end)
-        return
-    axes.imshow(face.mean(2), cmap="gray", vmin=-0.25, vmax=1.1)  # paler than the photograph, so that colours stand out
-    strength = np.clip(np.nan_to_num(np.abs(values) / end), 0, 1)
-    axes.imshow(values, cmap=DIVERGING, vmin=-end, vmax=end, alpha=0.85 * strength**0.7)
+        axes.imshow(shown, **limits)
+    else:
+        axes.imshow(face.mean(2), cmap="gray", vmin=-0.25, vmax=1.1)  # paler than the photograph, so that colours stand out
+        strength = np.clip(np.where(known, np.abs(values, where=known, out=np.zeros(values.shape)) / end, 1), 0, 1)
+        axes.imshow(shown, **limits, alpha=0.75 * strength**0.7)
+    if not known.any():
+        _say(axes, "no number\n(NaN)")
+    elif not values[known].any():
+        _say(axes, "all zero")
+
+
+def _say(axes: Axes, words: str) -> None:
+    """Words in the middle of a picture, which would otherwise be read as a map that is there."""
+    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", fontsize=9, color="0.15",
+              bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1.5})  # fmt: skip
+
+
+def _say_end(axes: Axes, values: np.ndarray, end: float) -> None:
+    """Under a picture, where its own scale ends; nothing where it has no scale."""
+    if np.nan_to_num(values).any():
+        axes.set_xlabel(f"±{end:.2g}", fontsize=7, labelpad=1)
 
 
 def _bar(figure: Figure, axes: Axes, end: float, scale: str) -> None:
@@ -228,7 +255,7 @@ def _words(name: str) -> str:
 
 
 def _colours(end: float) -> plt.cm.ScalarMappable:
-    return plt.cm.ScalarMappable(Normalize(-end, end), DIVERGING)
+    return plt.cm.ScalarMappable(Normalize(-end, end), CMAP)
 
 
 def _end(values: np.ndarray) -> float:
