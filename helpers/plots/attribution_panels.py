@@ -158,13 +158,13 @@ def by_group(
 
     Raises
     ------
-    ValueError : shapes, lengths or codes that do not fit, a difference of other methods or shapes.
+    ValueError : shapes, lengths or codes that do not fit, a difference of other maps or groups than these.
     """
     pictures = _pictures(images)
     maps = _named(attributions, pictures.shape[:3], "attributions")
     names, member = _members(group, groups, len(pictures))
     if difference is not None:
-        _check_difference(difference, maps, pictures.shape[1:3])
+        _check_difference(difference, maps, member)
     doubted = dict(untrusted or {})
     counts = [int((member == name).sum()) for name in names]
 
@@ -197,6 +197,8 @@ def by_group(
         end = _end(np.stack([mean for mean, n in zip(means, counts, strict=True) if n > 1 or max(counts) < 2]))
         for ax, mean, one, n in zip(cells, means, names, counts, strict=False):
             _map(_bare(ax), mean, end, faces.get(one) if overlay else None) if n else _nobody(ax, mean)
+            if lost := int((~finite & (member == one)).sum()):
+                ax.set_xlabel(f"without {lost} that {'has' if lost == 1 else 'have'} no number", fontsize=7, labelpad=1)
         row = _struck(_words(name)) if name in doubted else _words(name)
         cells[0].set_ylabel(row, rotation=0, ha="right", va="center", fontsize=9)
         _upright(figure, cells[len(names)], end, "mean relevance")
@@ -317,12 +319,18 @@ def _members(group: Any, groups: Sequence[str] | None, count: int) -> tuple[list
     return names, np.asarray(names, dtype=object)[member]
 
 
-def _check_difference(difference: Any, maps: Mapping[str, np.ndarray], shape: tuple[int, int]) -> None:
+def _check_difference(difference: Any, maps: Mapping[str, np.ndarray], member: np.ndarray) -> None:
+    """ValueError unless the difference is that of these maps, and not of their sizes, say: the outlines would not be theirs."""
     known = difference.difference
     if set(known) != set(maps):
         raise ValueError(f"difference: of {', '.join(map(repr, known))}; the maps are of {', '.join(map(repr, maps))}")
-    for name, each in known.items():
-        _check_shape(each, shape, f"difference {name!r}")
+    finite = np.all([np.isfinite(values).all((1, 2)) for values in maps.values()], axis=0)
+    sides = [finite & (member == name) for name in (difference.group, difference.other)]
+    for name, values in maps.items():
+        _check_shape(known[name], values.shape[1:], f"difference {name!r}")
+        expected = _mean(values[sides[0]]) - _mean(values[sides[1]])
+        if not np.allclose(known[name], expected, rtol=1e-3, atol=1e-3 * _end(expected), equal_nan=True):
+            raise ValueError(f"difference {name!r}: not that of these maps; expected pixel_differences(attributions, group)")
 
 
 def _struck(name: str) -> str:

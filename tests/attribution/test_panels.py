@@ -171,9 +171,12 @@ def test_groups_of_one_or_none_are_said_to_be(faces):
     assert {image.get_clim() for image in shown(figure)} == {(-2, 2)}  # one image is no mean, and sets no scale
     found = pixel_differences(maps, [0, 0, 1], ("two", "one"), groups=["two", "one", "none"])
     assert "no test: fewer than two in a group" in words(by_group(faces, maps, [0, 0, 1], ["two", "one"], difference=found))
-    assert "nothing beyond noise" in words(
-        by_group(faces, 0 * maps, ["a", "a", "b"], difference=pixel_differences(torch.cat([maps, maps]) * 0, ["a", "b", "a"] * 2))
-    )
+    faces, maps, member = torch.cat([faces] * 2), torch.zeros(6, 12, 20), ["a", "b"] * 3
+    assert "nothing beyond noise" in words(by_group(faces, maps, member, difference=pixel_differences(maps, member)))
+    maps[0] = float("nan")
+    figure = by_group(faces, maps + 1, member, difference=pixel_differences(maps + 1, member))
+    assert "without 1 that has no number" in words(figure)
+    assert np.isfinite(shown(figure)[0].get_array()).all()
 
 
 def test_what_does_not_fit_is_refused(faces, groups):
@@ -193,6 +196,8 @@ def test_what_does_not_fit_is_refused(faces, groups):
         (lambda: by_group(faces, maps, ["a"] * 2), r"group: shape \(2,\); expected \(3,\)"),
         (lambda: by_group(faces, maps, [0, 1, 5], ["a", "b"]), "codes from 0 to 1"),
         (lambda: by_group(faces, {"m": maps}, ["a", "b", "a"], difference=found), "difference: of ''; the maps are of 'm'"),
+        (lambda: by_group(*groups, difference=pixel_differences({k: abs(v) for k, v in groups[1].items()}, groups[2])),
+         "difference 'sees': not that of these maps"),
         (lambda: mean_map_by_group(maps, ["a", "b", "a"], overlay=True), "overlay: True without images"),
     ]:
         with pytest.raises(ValueError, match=message):
