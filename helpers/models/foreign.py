@@ -39,7 +39,7 @@ class Foreign(nn.Module):
     preprocessing : Preprocessing, size and layout filled in
     outputs : "logits" or "probabilities", what the network itself gives
     classes : tuple of str, or None
-    opaque : bool, whether PyTorch sees no layers inside (ONNX, Keras, functions)
+    opaque : bool, whether PyTorch sees no layers inside (all but an nn.Module)
     keras : the Keras model, or None
     """
 
@@ -187,8 +187,13 @@ class FunctionNetwork(nn.Module):
         self.function, self.output, self.tensors = function, output, tensors
 
     def forward(self, batch: Tensor) -> Tensor:
-        taken = batch if self.tensors else batch.detach().to("cpu", torch.float32).contiguous().numpy()
-        raw = pick(self.function(taken), self.output)
+        taken = batch.float() if self.tensors else batch.detach().to("cpu", torch.float32).contiguous().numpy()
+        try:
+            raw = self.function(taken)
+        except Exception as error:  # whatever somebody's function raises
+            given = f"{'a tensor' if self.tensors else 'an array'} {tuple(batch.shape)}"
+            raise ValueError(f"source: the function cannot take {given}: {' '.join(str(error).split())[:300]}") from error
+        raw = pick(raw, self.output)
         return raw if isinstance(raw, Tensor) else torch.from_numpy(np.array(raw)).to(batch.device)
 
     def __deepcopy__(self, memo: dict) -> FunctionNetwork:
@@ -196,9 +201,11 @@ class FunctionNetwork(nn.Module):
 
 
 class Exported(nn.Module):
-    """A program of `torch.export`: it has gradients, and the mode in which it was exported for ever."""
+    """A program of `torch.export`: it has gradients but no layers, and the mode in which it was exported for ever."""
 
-    def __init__(self, program: torch.export.ExportedProgram):
+    opaque = True
+
+    def __init__(self, program: torch.export.ExportedProgram, output: int | str | None = None):
         super().__init__()
         taken = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
         if len(taken) != 1:
@@ -207,10 +214,10 @@ class Exported(nn.Module):
         self.shape = tuple(side if isinstance(side, int) else None for side in shape)
         if any(is_training(node) for node in program.graph.nodes):
             raise ValueError("source: the program was exported in training mode; call model.eval() before torch.export.export")
-        self.program = program.module()
+        self.program, self.output = program.module(), output
 
-    def forward(self, batch: Tensor) -> Any:
-        return self.program(batch)
+    def forward(self, batch: Tensor) -> Tensor:
+        return pick(self.program(batch), self.output)
 
     def train(self, mode: bool = True) -> Exported:
         self.training = mode  # its parts refuse to be asked
@@ -321,7 +328,7 @@ def opened(source, output, architecture, custom_objects, tensors, trusted) -> tu
     if isinstance(source, Foreign):
         raise ValueError("source: it is a Foreign model already")
     if isinstance(source, torch.export.ExportedProgram):
-        return Exported(source), None
+        return Exported(source, output), None
     if any(base.__module__.partition(".")[0] in ("keras", "tf_keras") for base in type(source).__mro__):
         return KerasNetwork(source, output), None
     if isinstance(source, nn.Module):
@@ -364,7 +371,7 @@ def from_file(path: Path, output, architecture, custom_objects, trusted) -> tupl
         program = torch.export.load(path)
     except Exception as error:
         raise ValueError(f"source: {path} is damaged or no program of torch.export ({str(error)[:200]})") from error
-    return Exported(program), None
+    return Exported(program, output), None
 
 
 def from_onnx(path: Path, output) -> tuple[nn.Module, tuple[str, ...] | None]:

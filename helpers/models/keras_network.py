@@ -212,9 +212,10 @@ def unknown_classes(config: Any) -> list[str]:
     """Names of the layers in a description that Keras itself does not have."""
     import keras
 
-    layers = [part["class_name"] for part in dicts(config) if "class_name" in part and "name" in (part.get("config") or {})]
     known = {*dir(keras.layers), "Model", "Functional", "Sequential", "InputLayer"}
-    return list(dict.fromkeys(name for name in layers if name not in known))
+    layers = [part for part in dicts(config) if "class_name" in part and "name" in (part.get("config") or {})]
+    own = [part["class_name"] for part in layers if not str(part.get("module") or "").startswith("keras")]
+    return list(dict.fromkeys(name for name in own if name not in known))
 
 
 NATIVE: WeakKeyDictionary = WeakKeyDictionary()  # a model for Xplique each, since TensorFlow compiles for every new one
