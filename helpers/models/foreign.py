@@ -39,14 +39,15 @@ class Foreign(nn.Module):
     preprocessing : Preprocessing, size and layout filled in
     outputs : "logits" or "probabilities", what the network itself gives
     classes : tuple of str, or None
+    members : for each class the numbers of the network's outputs that mean it; None: one output a class
     opaque : bool, whether PyTorch sees no layers inside (all but an nn.Module)
     keras : the Keras model, or None
     """
 
-    def __init__(self, network: nn.Module, preprocessing: Preprocessing, outputs: str, output, classes):
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing, outputs: str, output, classes, members=None):
         super().__init__()
         self.network, self.preprocessing, self.outputs, self.output = network, preprocessing, outputs, output
-        self.classes = classes
+        self.classes, self.members = classes, members
         self.at_once = (getattr(network, "shape", None) or (None,))[0]  # a batch size that is fixed in the file
         self.judged = False  # whether the outputs have been found to be what they are said to be
         self.register_buffer("place", torch.zeros(()), persistent=False)  # where to, and in which precision
@@ -83,14 +84,26 @@ class Foreign(nn.Module):
         return raw.flatten(1)
 
     def scores(self, raw: Tensor, count: int) -> Tensor:
-        """Logits of what the network gave: log p of probabilities, log p − log(1 − p) of a single one."""
+        """Logits of what the network gave: log p of probabilities, log p − log(1 − p) of a single one; classes put together."""
         columns = raw.shape[1]
-        if self.classes is not None and columns != len(self.classes) and not (columns == 1 and len(self.classes) == 2):
+        if self.members is not None:
+            most = max(number for numbers in self.members for number in numbers)
+            if most >= columns:
+                raise ValueError(f"classes: output {most} was named, but the model has {columns} outputs, 0 to {columns - 1}")
+        elif self.classes is not None and columns != len(self.classes) and not (columns == 1 and len(self.classes) == 2):
             raise ValueError(
                 f"classes: {len(self.classes)} names ({', '.join(self.classes)}), but the model has {columns} outputs; accepted: one "
                 "name an output, or two for a single output"
             )
-        raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
+        single = self.logits(raw.to(torch.promote_types(raw.dtype, torch.float32)), count)
+        if self.members is None:
+            return single
+        # log Σ exp z: softmax of these is the sum of the outputs' probabilities
+        return torch.stack([single[:, list(numbers)].logsumexp(1) for numbers in self.members], 1)
+
+    def logits(self, raw: Tensor, count: int) -> Tensor:
+        """One logit an output; ValueError if they are not what they are said to be."""
+        columns = raw.shape[1]
         if self.outputs == "logits":
             if not self.judged and count > 1:
                 self.refuse_probabilities(raw.detach())
@@ -236,7 +249,7 @@ def load(
     *,
     outputs: str = "logits",
     output: int | str | None = None,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str] | Mapping[str, int | Sequence[int]] | None = None,
     architecture: nn.Module | Callable[[], nn.Module] | None = None,
     custom_objects: Mapping[str, Any] | None = None,
     tensors: bool = False,
@@ -263,7 +276,9 @@ def load(
     outputs : "logits", or "probabilities" p, of which the model gives log p, so that softmax gives p back; of a single one its
         logit. `attribute` then explains log p
     output : name or number of the output that is meant, of a network that has several (a dict, a tuple)
-    classes : the names of the outputs in their order; two for a single output. By default those that an ONNX file names
+    classes : the names of the outputs in their order; two for a single output. By default those that an ONNX file names. Or a
+        dict of class to the number, or numbers, of the outputs that mean it, where your data has other classes or another order:
+        `{"not smiling": (0, 1, 2, 4, 5, 6), "smiling": 3}`; the probability of a class is then the sum of theirs
     architecture : nn.Module, of which a copy is filled with the weights, or a function that makes one
     custom_objects : dict of name to class, of a Keras model's own layers
     tensors : give a function tensors instead of arrays, and expect a gradient if it gives one
@@ -287,11 +302,10 @@ def load(
     """
     outputs = choose(outputs, ("logits", "probabilities"), "outputs")
     preprocessing = prepared(preprocessing, steps)
-    if classes is not None:
-        classes = (classes,) if isinstance(classes, str) else tuple(map(str, classes))
+    classes, members = named(classes)
     network, known = opened(source, output, architecture, custom_objects, tensors, trusted)
     preprocessing = preprocessing.fitted(getattr(network, "shape", None))
-    model = Foreign(network, preprocessing, outputs, output, classes or known).eval()
+    model = Foreign(network, preprocessing, outputs, output, classes or known, members).eval()
     if preprocessing.size:
         images = torch.rand(2, 3, *preprocessing.size, generator=torch.Generator().manual_seed(0))
         try:
@@ -304,6 +318,24 @@ def load(
             given = shown((None, *preprocessing(images).shape[1:]))
             raise ValueError(f"source: the model cannot take images {given}: {reason}") from error
     return model
+
+
+def named(classes: Any) -> tuple[tuple[str, ...] | None, tuple[tuple[int, ...], ...] | None]:
+    """The names of the classes, and the outputs that mean each where those are stated."""
+    if classes is None:
+        return None, None
+    names = (classes,) if isinstance(classes, str) else tuple(map(str, classes))
+    if not isinstance(classes, Mapping):
+        return names, None
+    members = tuple((value,) if isinstance(value, int) else tuple(value) for value in classes.values())
+    numbers = [number for each in members for number in each]
+    whole = all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in numbers)
+    if len(names) < 2 or not all(members) or not whole or len(set(numbers)) < len(numbers):
+        raise ValueError(
+            f"classes: {dict(classes)} came; accepted is a dict of two classes or more to the number, or numbers, of the outputs that "
+            "mean it, each output once"
+        )
+    return names, members
 
 
 def prepared(preprocessing: Preprocessing | None, steps: dict[str, Any]) -> Preprocessing:

@@ -227,11 +227,11 @@ def native(foreign: nn.Module) -> Any:
     The scores are those of `helpers.attribution.score.Score`: of one logit z the columns (−z, z).
     """
     if foreign not in NATIVE:
-        NATIVE[foreign] = scores_in_tensorflow(foreign.network, foreign.preprocessing, foreign.outputs)
+        NATIVE[foreign] = scores_in_tensorflow(foreign.network, foreign.preprocessing, foreign.outputs, foreign.members)
     return NATIVE[foreign]
 
 
-def scores_in_tensorflow(network: KerasNetwork, preprocessing: Any, outputs: str) -> Any:
+def scores_in_tensorflow(network: KerasNetwork, preprocessing: Any, outputs: str, members: Any) -> Any:
     tf = import_tensorflow()
     mixing = tf.constant(MIXING[preprocessing.channels], tf.float32)
     mean, std = (tf.constant(values, tf.float32) for values in (preprocessing.mean, preprocessing.std))
@@ -254,6 +254,8 @@ def scores_in_tensorflow(network: KerasNetwork, preprocessing: Any, outputs: str
                 low, high = limits(raw.shape[1])
                 raw = tf.clip_by_value(raw, low, high)
                 raw = tf.math.log(raw) if raw.shape[1] != 1 else tf.math.log(raw) - tf.math.log1p(-raw)
+            if members is not None:
+                return tf.stack([tf.reduce_logsumexp(tf.gather(raw, numbers, axis=1), 1) for numbers in members], 1)
             return tf.concat([-raw, raw], 1) if raw.shape[1] == 1 else raw
 
     return Scores()

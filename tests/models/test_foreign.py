@@ -228,6 +228,27 @@ def test_outputs_that_are_not_what_is_said_are_refused_at_once(function, options
         foreign.load(function, size=8, **options)
 
 
+def test_classes_of_the_data_are_sums_of_outputs(images):
+    z = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
+    p = z.softmax(1)
+    for outputs, given in (("logits", z), ("probabilities", p)):
+        function = lambda array, given=given: given[: len(array)].numpy()
+        model = foreign.load(function, outputs=outputs, classes={"no": (0, 3, 1), "yes": 2})
+        assert model.classes == ("no", "yes")
+        expected = torch.stack([p[:, 0] + p[:, 1] + p[:, 3], p[:, 2]], 1)
+        assert_close(model(images).softmax(1), expected, atol=1e-6, rtol=0)
+        turned = foreign.load(function, outputs=outputs, classes={"b": 1, "a": 0, "c": 2, "d": 3})
+        assert_close(turned(images).softmax(1), p[:, [1, 0, 2, 3]], atol=1e-6, rtol=0)
+        with pytest.raises(ValueError, match="classes: output 4 was named, but the model has 4 outputs, 0 to 3"):
+            foreign.load(function, outputs=outputs, classes={"no": 0, "yes": 4}, size=8)
+
+
+@pytest.mark.parametrize("classes", [{"a": 0}, {"a": 0, "b": 0}, {"a": 0, "b": ()}, {"a": 0, "b": "happy"}, {"a": -1, "b": 0}])
+def test_classes_that_no_outputs_mean_are_refused(classes):
+    with pytest.raises(ValueError, match="classes: .* came; accepted is a dict of two classes or more"):
+        foreign.load(rows(1, 2), classes=classes)
+
+
 def test_one_of_several_outputs_is_taken_by_name_or_number(images):
     several = lambda array: {"age": array.mean((1, 2, 3)), "smile": array[:, :2, 0, 0]}
     expected = images[:, :2, 0, 0]
