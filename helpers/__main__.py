@@ -55,13 +55,13 @@ Model = Annotated[
 ]
 AnyModel = Annotated[
     Path,
-    typer.Option(help="A saved model (.safetensors, its .json beside it), or another's: .onnx, .keras, .h5 with --preprocessing."),
+    typer.Option(help="A saved model (.safetensors, its .json beside it), or another's (.onnx, .keras, .h5)."),
 ]
 Prepared = Annotated[
     Path | None,
     typer.Option(
         "--preprocessing",
-        help="For another's model: a JSON file of scale, mean, std, size, layout, channels, outputs, output, classes.",
+        help="For another's model: a JSON file of scale, mean, std, size, layout, channels, outputs, output, column, classes.",
     ),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; by default what is there.")]
@@ -407,9 +407,9 @@ def wish(model, data, root, target, protected, image_size, seed, option=None) ->
 def read_model(path: Path, preprocessing: Path | None):
     """A model of ours, or of another library by the ending of its file, with what a JSON file says about it."""
     from helpers import models
-    from helpers.models import foreign
+    from helpers.models import foreign, opening
 
-    if path.suffix.casefold() not in (*foreign.ALONE, *foreign.PICKLES, ".pth", ".pt"):
+    if path.suffix.casefold() not in (*opening.ALONE, *opening.PICKLES, ".pth", ".pt"):
         if preprocessing is not None:
             raise ValueError(f"--preprocessing: only for a model of another library; {path} is read as one of ours")
         return models.load(path)
@@ -419,7 +419,7 @@ def read_model(path: Path, preprocessing: Path | None):
         said = json.loads(preprocessing.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"--preprocessing: {preprocessing} is not readable JSON ({error})") from error
-    accepted = [*foreign.Preprocessing.__dataclass_fields__, "outputs", "output", "classes", "trusted"]
+    accepted = [*foreign.Preprocessing.__dataclass_fields__, "outputs", "output", "column", "classes", "trusted"]
     if not isinstance(said, dict):
         raise ValueError(f"--preprocessing: {preprocessing} holds no object; accepted are the names {', '.join(accepted)}")
     return foreign.load(path, **{choose(name, accepted, "--preprocessing"): value for name, value in said.items()})

@@ -204,8 +204,7 @@ def check_fit(chosen: Method, score: Score, images: Tensor) -> int:
         )
     if chosen.needs_layers and opaque:
         raise ValueError(
-            f"model: {chosen.name} looks at layers, and PyTorch sees none inside of an ONNX file, an exported program, a Keras model "
-            "or a function; "
-            f"without them work {outside(gradient=output.requires_grad)}"
+            f"model: {chosen.name} looks at layers, and PyTorch sees none inside of an ONNX file, an exported program, a Keras "
+            f"model or a function; without them work {outside(gradient=output.requires_grad)}"
         )
     return output.shape[1]

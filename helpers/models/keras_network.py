@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from helpers.models.networks import limits, pick
 from helpers.models.preprocessing import MIXING, resizing
 
 LIBRARIES = ("keras", "tf_keras")  # Keras 3, and Keras 2, which reads what older versions wrote
@@ -112,8 +113,8 @@ def inputs_of(model: Any) -> list[Any]:
         return list(model.inputs)
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
-            f"source: the Keras {type(model).__name__} does not know its inputs; accepted is a functional or sequential model, such as "
-            "keras.Sequential([keras.Input((H, W, 3)), model])"
+            f"source: the Keras {type(model).__name__} does not know its inputs; accepted is a functional or sequential model, "
+            "such as keras.Sequential([keras.Input((H, W, 3)), model])"
         ) from error
 
 
@@ -122,32 +123,6 @@ def given(tensor: Tensor) -> Any:
     import tensorflow
 
     return tensorflow.constant(tensor.detach().to("cpu", torch.float32).contiguous().numpy())
-
-
-def pick(outputs: Any, wanted: int | str | None, names: list[str] | None = None) -> Any:
-    """The one output that is meant, of what a network gives: a tensor, a list of them or a dict.
-
-    Raises
-    ------
-    ValueError : several outputs and none named, or a name that none has.
-    """
-    if not isinstance(outputs, (list, tuple, Mapping)):
-        if wanted not in (None, 0, *(names or [])[:1]):
-            raise ValueError(f"output: {wanted!r}, but the model has one output; leave output out")
-        return outputs
-    if isinstance(outputs, Mapping):
-        by_name = dict(outputs)
-    else:
-        by_name = dict(zip(names if names and len(names) == len(outputs) else map(str, range(len(outputs))), outputs, strict=True))
-    keys = list(by_name)
-    if wanted is None and len(keys) == 1:
-        return by_name[keys[0]]
-    if isinstance(wanted, int) and not isinstance(wanted, bool) and 0 <= wanted < len(keys):
-        return by_name[keys[wanted]]
-    if wanted in by_name:
-        return by_name[wanted]
-    came = "none was named" if wanted is None else f"{wanted!r} came"
-    raise ValueError(f"output: the model has {len(keys)} outputs and {came}; accepted: {', '.join(map(repr, keys))}")
 
 
 def load_keras(path: Path, custom_objects: Mapping[str, Any] | None) -> Any:
@@ -227,12 +202,15 @@ def native(foreign: nn.Module) -> Any:
     The scores are those of `helpers.attribution.score.Score`: of one logit z the columns (−z, z).
     """
     if foreign not in NATIVE:
-        NATIVE[foreign] = scores_in_tensorflow(foreign.network, foreign.preprocessing, foreign.outputs, foreign.members)
+        NATIVE[foreign] = scores_in_tensorflow(foreign)
     return NATIVE[foreign]
 
 
-def scores_in_tensorflow(network: KerasNetwork, preprocessing: Any, outputs: str, members: Any) -> Any:
+def scores_in_tensorflow(foreign: nn.Module) -> Any:
     tf = import_tensorflow()
+    # single names, since a model that held on to `foreign` would keep it in `NATIVE` for ever
+    network, preprocessing, outputs = foreign.network, foreign.preprocessing, foreign.outputs
+    column, members = foreign.column, foreign.members
     mixing = tf.constant(MIXING[preprocessing.channels], tf.float32)
     mean, std = (tf.constant(values, tf.float32) for values in (preprocessing.mean, preprocessing.std))
 
@@ -249,7 +227,8 @@ def scores_in_tensorflow(network: KerasNetwork, preprocessing: Any, outputs: str
             batch = (tf.einsum("kc,nhwc->nhwk", mixing, resized(images)) * preprocessing.scale - mean) / std
             batch = tf.transpose(batch, (0, 3, 1, 2)) if preprocessing.layout == "NCHW" else batch
             raw = network.raw(batch)
-            raw = tf.reshape(raw, (tf.shape(raw)[0], -1))
+            raw = tf.reshape(raw, (tf.shape(raw)[0], raw.shape[1]))
+            raw = raw if column is None else raw[:, column : column + 1]
             if outputs == "probabilities":
                 low, high = limits(raw.shape[1])
                 raw = tf.clip_by_value(raw, low, high)
@@ -259,8 +238,3 @@ def scores_in_tensorflow(network: KerasNetwork, preprocessing: Any, outputs: str
             return tf.concat([-raw, raw], 1) if raw.shape[1] == 1 else raw
 
     return Scores()
-
-
-def limits(columns: int) -> tuple[float, float]:
-    """Between which probabilities are kept, so that their logarithm or logit is finite in single precision."""
-    return (1e-7, 1 - 1e-7) if columns == 1 else (float(np.finfo(np.float32).tiny), 1.0)

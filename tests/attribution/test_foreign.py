@@ -207,6 +207,7 @@ def keras_networks():
         "one probability": foreign.load(network(1, "sigmoid"), outputs="probabilities"),
         "one logit": foreign.load(network(1)),
         "channels first": foreign.load(first, **norm),
+        "column": foreign.load(network(last="sigmoid"), outputs="probabilities", column=1),
         "sums": foreign.load(network(), classes={"second": 1, "others": (0, 2)}),
         "grey, smaller": foreign.load(network(shape=(12, 10, 1)), channels="grey"),
     }
@@ -217,7 +218,7 @@ def keras_models():
     return keras_networks()
 
 
-KERAS = ["logits", "probabilities", "one probability", "one logit", "channels first", "sums", "grey, smaller"]
+KERAS = ["logits", "probabilities", "one probability", "one logit", "channels first", "column", "sums", "grey, smaller"]
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -7,6 +7,7 @@ import copy
 import json
 import pickle
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -207,6 +208,8 @@ def rows(*values):
     "function, options, message",
     [
         (rows(0.2, 0.9), {"outputs": "probabilities"}, "outputs: 'probabilities', but they add up to 1.1 to 1.1, not to 1"),
+        (rows(0.2, 0.9), {"outputs": "probabilities", "column": 2}, "column: 2, but the model has 2 outputs, 0 to 1"),
+        (rows(0.2, 0.9), {"column": -1}, "column: -1; accepted is the number of an output, from 0"),
         (rows(3, -2), {"outputs": "probabilities"}, "outputs: 'probabilities', but the model gives values from -2 to 3"),
         (rows(np.nan, 1), {"outputs": "probabilities"}, "values from nan"),
         (rows(0.3, 0.7), {}, "outputs: 'logits', but in every row the model's outputs add up to 1; accepted: outputs='prob"),
@@ -231,8 +234,8 @@ def test_outputs_that_are_not_what_is_said_are_refused_at_once(function, options
 def test_classes_of_the_data_are_sums_of_outputs(images):
     z = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
     p = z.softmax(1)
-    for outputs, given in (("logits", z), ("probabilities", p)):
-        function = lambda array, given=given: given[: len(array)].numpy()
+    for outputs, values in (("logits", z), ("probabilities", p)):
+        function = lambda array, values=values: values[: len(array)].numpy()
         model = foreign.load(function, outputs=outputs, classes={"no": (0, 3, 1), "yes": 2})
         assert model.classes == ("no", "yes")
         expected = torch.stack([p[:, 0] + p[:, 1] + p[:, 3], p[:, 2]], 1)
@@ -247,6 +250,15 @@ def test_classes_of_the_data_are_sums_of_outputs(images):
 def test_classes_that_no_outputs_mean_are_refused(classes):
     with pytest.raises(ValueError, match="classes: .* came; accepted is a dict of two classes or more"):
         foreign.load(rows(1, 2), classes=classes)
+
+
+def test_one_of_several_questions_is_a_column(images):
+    p = torch.rand(5, 4, generator=torch.Generator().manual_seed(1))
+    function = lambda array: p[: len(array)].numpy()
+    model = foreign.load(function, outputs="probabilities", column=2, classes=NAMES)
+    assert model(images).shape == (5, 1)
+    assert_close(model(images).sigmoid()[:, 0], p[:, 2], atol=1e-6, rtol=0)
+    assert_close(foreign.load(function, column=0)(images)[:, 0], p[:, 0])
 
 
 def test_one_of_several_outputs_is_taken_by_name_or_number(images):
@@ -420,7 +432,7 @@ def test_images_are_resized_to_what_a_graph_declares(images, tmp_path):
         (["n", 3, 8, 8], {"inputs": 2}, {}, r"has 2 inputs \(x, group\); .*decides by image and group"),
         (["n", 3, 8, 8], {"kind": "INT64", "nodes": ("cast", "mean")}, {}, r"is a tensor\(int64\); accepted: tensor\(float\)"),
         (["n", 3, 8, 8], {"nodes": ("mean", "softmax")}, {}, "outputs: 'logits', but the network ends with a softmax"),
-        (["n", 3, 8, 8], {"nodes": ("mean", "more")}, {}, "output: the model has 2 outputs and none was named; accepted: 'm', 'n'"),
+        (["n", 3, 8, 8], {"nodes": ("mean", "more")}, {}, "output: the model has 2 outputs and none was named.*'m', 'n'"),
     ],
 )
 def test_graphs_that_contradict_what_is_stated_are_refused(shape, options, steps, message, tmp_path):
@@ -595,3 +607,16 @@ def test_the_emotion_network_of_fer_gives_what_its_own_steps_give(keras, photogr
     expected = network.predict(taken[..., None], verbose=0)
     np.testing.assert_allclose(model(images).detach().softmax(1), expected, atol=1e-5)
     assert len(set(expected.argmax(1))) > 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_example_of_the_readme_runs(keras, photographs, monkeypatch):
+    """With the files of both packages in place, and photographs as its images."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    block = readme.partition("### A model that you did not train")[2].partition("```python\n")[2].partition("```")[0]
+    for name in (GENDER, EMOTION):
+        block = block.replace(Path(name).name, str(path_of(name)))
+    names = {"helpers": helpers, "attribute": helpers.attribute, "images": photographs[64][:2]}
+    exec(compile(block, "README.md", "exec"), names)
+    assert names["maps"].shape == (2, 64, 64) and set(names["seen"].y_pred) == {0, 1}
+    assert (names["seen"].y_pred == names["seen"].y_true).mean() > 0.5
