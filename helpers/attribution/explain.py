@@ -111,6 +111,8 @@ def attribute(
     check_model(model)
     images = check_images(images)
     check_values(options, images)
+    if "layer" in options and getattr(model, "keras", None) is not None:
+        model, options["layer"] = model.split(options["layer"])
     score = Score(model)
     with torch.inference_mode(False), borrowed(score, device) as place:
         images = images.to(place, dtype_of(model), copy=images.is_inference())

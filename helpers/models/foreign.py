@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from helpers.models.keras_network import KerasNetwork
+from helpers.models.keras_network import KerasNetwork, Split
 from helpers.models.networks import limits, pick
 from helpers.models.opening import opened
 from helpers.models.preprocessing import Preprocessing, shown
@@ -53,6 +53,23 @@ class Foreign(nn.Module):
     @property
     def keras(self) -> Any:
         return self.network.model if isinstance(self.network, KerasNetwork) else None
+
+    def split(self, layer: str | None = None) -> tuple[Foreign, str]:
+        """The same Keras model with one of its layers in sight, for class activation maps, and that layer's name in PyTorch.
+
+        Parameters
+        ----------
+        layer : its name in Keras; None: the last that puts out maps and that all of the way from image to score goes through
+
+        Raises
+        ------
+        ValueError : this is no Keras model, or it has no such layer (those that it has are named).
+        """
+        if self.keras is None:
+            raise ValueError("model: only a Keras model can be split at a layer")
+        network = Split(self.network, layer, self.preprocessing.layout == "NHWC")
+        other = Foreign(network, self.preprocessing, self.outputs, None, self.column, self.classes, self.members)
+        return other.eval(), "network.maps"
 
     def forward(self, images: Tensor) -> Tensor:
         if not isinstance(images, Tensor) or images.dim() != 4 or images.shape[1] != 3:
@@ -161,7 +178,8 @@ def load(
     when it first runs).
 
     Gradients reach the image through PyTorch models and, by TensorFlow, through Keras models, so that methods such as
-    integrated gradients work; of ONNX files and functions only methods that hide parts of the image (occlusion, RISE, …) do.
+    integrated gradients work, and class activation maps at a layer of either; of ONNX files and functions only methods that hide
+    parts of the image (occlusion, RISE, …) do. A Keras model's weights stay in TensorFlow, on the device that this chooses.
 
     Parameters
     ----------

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from helpers.models.networks import limits, pick
 from helpers.models.preprocessing import MIXING, resizing
+from helpers.names import choose
 
 LIBRARIES = ("keras", "tf_keras")  # Keras 3, and Keras 2, which reads what older versions wrote
 
@@ -191,6 +192,54 @@ def unknown_classes(config: Any) -> list[str]:
     layers = [part for part in dicts(config) if "class_name" in part and "name" in (part.get("config") or {})]
     own = [part["class_name"] for part in layers if not str(part.get("module") or "").startswith("keras")]
     return list(dict.fromkeys(name for name in own if name not in known))
+
+
+class Split(nn.Module):
+    """A Keras network cut in two at one of its layers, whose output, as maps (N, C, h, w), PyTorch sees at `maps`."""
+
+    def __init__(self, network: KerasNetwork, layer: str | None, channels_last: bool):
+        super().__init__()
+        self.shape, self.channels_last = network.shape, channels_last
+        front, back, self.layer = halves(network.model, layer, network.output)
+        self.front, self.maps, self.back = KerasNetwork(front), nn.Identity(), KerasNetwork(back)
+
+    def forward(self, batch: Tensor) -> Tensor:
+        found = self.front(batch)
+        if not self.channels_last:
+            return self.back(self.maps(found))
+        return self.back(self.maps(found.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+
+
+def halves(model: Any, layer: str | None, output: int | str | None) -> tuple[Any, Any, str]:
+    """A Keras model up to a layer and from there on, and the layer's name; None takes the last that puts out maps.
+
+    Raises
+    ------
+    ValueError : no such layer, its output is no map (N, h, w, C), or some of the way from image to score leads past it.
+    """
+    library = importlib.import_module("tf_keras" if type(model).__module__.startswith("tf_keras") else "keras")
+    maps = [each.name for each in model.layers if len(shape := shape_of(each)) == 4 and max(shape[1:3] or (1,)) != 1]
+    if layer is not None:
+        choose(layer, [each.name for each in model.layers], "layer")
+        if layer not in maps:
+            raise ValueError(f"layer: {layer!r} puts out no maps; layers of the Keras model that do: {', '.join(maps)}")
+    end = pick(list(model.outputs), output, list(getattr(model, "output_names", ())))
+    for name in [layer] if layer else reversed(maps):
+        cut = model.get_layer(name).output
+        try:
+            return library.Model(model.inputs, cut), library.Model(cut, end), name
+        except ValueError:  # Keras's word for a way that leads past the layer
+            continue
+    place = f"some of the way from image to score leads past {layer!r}" if layer else "the Keras model has no layer with maps"
+    raise ValueError(f"layer: {place}; name a layer that all of it goes through, such as the sum at the end of a block")
+
+
+def shape_of(layer: Any) -> tuple:
+    """The shape of what a Keras layer puts out; () if it puts out several tensors, or its shape is not known."""
+    try:
+        return tuple(layer.output.shape)
+    except (AttributeError, RuntimeError, ValueError):
+        return ()
 
 
 NATIVE: WeakKeyDictionary = WeakKeyDictionary()  # a model for Xplique each, since TensorFlow compiles for every new one

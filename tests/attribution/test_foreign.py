@@ -287,8 +287,61 @@ def test_every_method_of_xplique_and_every_gradient_works_on_keras_or_is_refused
         maps = attribute(model, images, TARGET, name, backend, **options_of(name))
         assert maps.shape == (3, 16, 16) and torch.isfinite(maps).all() and maps.abs().max() > 0, name
     for name, backend in INSIDE:
-        with pytest.raises(ValueError, match=f"model: {name} looks at layers.*without them work .*integrated_gradients"):
-            attribute(model, images, TARGET, name, backend)
+        if "layer" in METHODS[name, backend].defaults and name != "guided_grad_cam":
+            maps = attribute(model, images, TARGET, name, backend)
+            assert maps.shape == (3, 16, 16) and torch.isfinite(maps).all(), name
+        else:
+            with pytest.raises(ValueError, match="model: .*(looks at layers|PyTorch does not show)"):
+                attribute(model, images, TARGET, name, backend)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+def test_grad_cam_of_a_keras_model_is_its_definition_and_xpliques(kind, keras_models, images):
+    import tensorflow as tf
+    from torch.nn.functional import interpolate
+    from xplique.attributions import GradCAM
+
+    model, network = keras_models[kind], keras_models[kind].keras
+    convolution, last = network.layers[0], network.layers[-1]
+    found = attribute(model, images, TARGET, "grad_cam", layer=convolution.name)
+    front = tf.keras.Model(network.inputs, [convolution.output, network.outputs[0]])
+    taken = model.preprocessing(images).numpy()
+    with tf.GradientTape() as tape:
+        maps, output = front(taken)
+        output = tf.math.log(output) if kind == "probabilities" else output
+        score = tf.reduce_sum(tf.gather(output, TARGET, batch_dims=1))
+    slope = tape.gradient(score, maps).numpy()
+    cam = np.maximum((slope.mean((1, 2), keepdims=True) * maps.numpy()).sum(-1), 0)
+    expected = interpolate(torch.from_numpy(cam)[:, None], size=(16, 16), mode="bilinear", align_corners=False)[:, 0]
+    assert expected.max() > 0
+    assert_close(found, expected, rtol=1e-3, atol=1e-4 * expected.max().item())
+    if kind == "logits":  # Xplique explains what the network puts out, and enlarges by cubic curves
+        theirs = GradCAM(network, conv_layer=convolution.name)(taken, np.eye(3, dtype=np.float32)[TARGET])
+        np.testing.assert_allclose(theirs, tf.image.resize(cam[..., None], (16, 16), "bicubic"), rtol=1e-3, atol=1e-5)
+    with pytest.raises(ValueError, match=f"layer: '{last.name}' puts out no maps; .*{convolution.name}"):
+        attribute(model, images, TARGET, "grad_cam", layer=last.name)
+    with pytest.raises(ValueError, match="layer: unknown name 'conv'"):
+        attribute(model, images, TARGET, "grad_cam", layer="conv")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_layer_that_a_way_leads_past_is_refused_and_not_taken(images):
+    import keras
+
+    entry = keras.Input((16, 16, 3))
+    first = keras.layers.Conv2D(4, 3, padding="same", name="first")(entry)
+    past = keras.layers.Conv2D(4, 3, padding="same", activation="relu", name="inside")(first)
+    total = keras.layers.Add(name="total")([first, past])
+    model = foreign.load(keras.Model(entry, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(total))))
+    with pytest.raises(ValueError, match="some of the way from image to score leads past 'inside'; name a layer that all"):
+        attribute(model, images, TARGET, "layer_cam", layer="inside")
+    assert_close(
+        attribute(model, images, TARGET, "layer_cam"), attribute(model, images, TARGET, "layer_cam", layer="total")
+    )
+    assert_close(model.split("first")[0](images), model(images), atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="only a Keras model can be split"):
+        foreign.load(nn.Flatten()).split()
 
 
 # --- Networks in real use ---
