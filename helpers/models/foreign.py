@@ -80,18 +80,19 @@ class Foreign(nn.Module):
             raw = self.run(batch)
         else:
             raw = torch.cat([self.run(filled(part, self.at_once))[: len(part)] for part in batch.split(self.at_once)])
-        return self.scores(raw, len(images)).to(images)
+        return self.scores(raw).to(images)
 
     def run(self, batch: Tensor) -> Tensor:
         """The network's own output, (N, K), of images as it takes them."""
         raw = self.network(batch)
         if not self.opaque:
             raw = pick(raw, self.output)
-        if isinstance(raw, Tensor) and raw.dim() == 1 and len(raw) == len(batch):
+        count = batch.shape[0]  # not len, which would fix the number of images in an export
+        if isinstance(raw, Tensor) and raw.dim() == 1 and raw.shape[0] == count:
             raw = raw[:, None]
-        if not isinstance(raw, Tensor) or raw.dim() < 2 or len(raw) != len(batch) or raw[0].numel() != raw.shape[1]:
+        if not isinstance(raw, Tensor) or raw.dim() < 2 or raw.shape[0] != count or raw[0].numel() != raw.shape[1]:
             came = f"shape {tuple(raw.shape)}" if isinstance(raw, Tensor) else type(raw).__name__
-            raise ValueError(f"source: the model gave an output of {came} for {len(batch)} images; accepted are scores (N, K)")
+            raise ValueError(f"source: the model gave an output of {came} for {count} images; accepted are scores (N, K)")
         raw = raw.flatten(1)
         if self.column is None:
             return raw
@@ -99,7 +100,7 @@ class Foreign(nn.Module):
             raise ValueError(f"column: {self.column}, but the model has {raw.shape[1]} outputs, 0 to {raw.shape[1] - 1}")
         return raw[:, self.column : self.column + 1]
 
-    def scores(self, raw: Tensor, count: int) -> Tensor:
+    def scores(self, raw: Tensor) -> Tensor:
         """Logits of what the network gave: log p of probabilities, log p − log(1 − p) of a single one; classes put together."""
         columns = raw.shape[1]
         if self.members is not None:
@@ -111,35 +112,40 @@ class Foreign(nn.Module):
                 f"classes: {len(self.classes)} names ({', '.join(self.classes)}), but the model has {columns} outputs; accepted: "
                 "one name an output, or two for a single output"
             )
-        single = self.logits(raw.to(torch.promote_types(raw.dtype, torch.float32)), count)
+        single = self.logits(raw.to(torch.promote_types(raw.dtype, torch.float32)))
         if self.members is None:
             return single
         # log Σ exp z: softmax of these is the sum of the outputs' probabilities
         return torch.stack([single[:, list(numbers)].logsumexp(1) for numbers in self.members], 1)
 
-    def logits(self, raw: Tensor, count: int) -> Tensor:
+    def logits(self, raw: Tensor) -> Tensor:
         """One logit an output; ValueError if they are not what they are said to be."""
-        columns = raw.shape[1]
+        traced = torch.compiler.is_compiling()  # as in an export, whose numbers are not there to be looked at
         if self.outputs == "logits":
-            if not self.judged and count > 1:
+            if not traced and not self.judged and len(raw) > 1:
                 self.refuse_probabilities(raw.detach())
                 self.judged = True
             return raw
-        low, high = raw.detach().min().item(), raw.detach().max().item()
-        total = raw.detach().sum(1)
+        if not traced:
+            self.refuse_what_is_no_probability(raw.detach())
+        columns = raw.shape[1]
+        least, most = limits(columns)
+        kept = raw.clamp(least, most)
+        return kept.log() if columns > 1 else kept.log() - torch.log1p(-kept)
+
+    def refuse_what_is_no_probability(self, raw: Tensor) -> None:
+        """ValueError unless all values are in [0, 1] and, where there are several, add up to one."""
+        low, high, total = raw.min().item(), raw.max().item(), raw.sum(1)
         if not (low >= -SUM and high <= 1 + SUM):  # written so that NaN fails too
             raise ValueError(
                 f"outputs: 'probabilities', but the model gives values from {low:.3g} to {high:.3g}; accepted: outputs='logits', "
                 "or a model that gives probabilities"
             )
-        if columns > 1 and not (total - 1).abs().max().item() <= SUM:
+        if raw.shape[1] > 1 and not (total - 1).abs().max().item() <= SUM:
             raise ValueError(
                 f"outputs: 'probabilities', but they add up to {total.min().item():.3g} to {total.max().item():.3g}, not to 1; "
                 "accepted: column= for a model of several yes-or-no questions, one of which it names"
             )
-        least, most = limits(columns)
-        kept = raw.clamp(least, most)
-        return kept.log() if columns > 1 else kept.log() - torch.log1p(-kept)
 
     def refuse_probabilities(self, raw: Tensor) -> None:
         """ValueError if what is said to be logits adds up to one in every row, as nothing but probabilities does."""

@@ -20,7 +20,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import helpers
-from helpers.models import export, foreign, predict
+from helpers.models import export, foreign, load, predict, save
 from helpers.models.preprocessing import Preprocessing, resizing
 from tests.models.conftest import SmallNet, make_faces
 from tests.models.others import EMOTION, GENDER, gender_network, path_of
@@ -114,6 +114,36 @@ def test_weights_are_copied_and_the_classes_of_an_export_are_known(original, fil
 
 def test_onnxruntime_has_as_many_threads_as_torch(files):
     assert foreign.load(files / "net.onnx").network.session.get_session_options().intra_op_num_threads == 1
+
+
+@pytest.mark.parametrize("outputs", ["logits", "probabilities"])
+@pytest.mark.parametrize("size", [None, 12])
+def test_a_pytorch_model_is_debiased_saved_and_exported_with_its_preparation(outputs, size, images, tmp_path):
+    network = nn.Sequential(SmallNet(), nn.Softmax(1)) if outputs == "probabilities" else SmallNet()
+    model = foreign.load(network, size=size, mean=(0.4, 0.5, 0.6), std=0.5, channels="BGR", outputs=outputs, classes=NAMES)
+    after = model
+    if outputs == "logits":
+        fixed = helpers.debias(model, make_faces(60), methods="DFR")["DFR"]
+        assert fixed.error is None
+        after = fixed.get_model()
+    path = export(after, tmp_path / "fixed.onnx", images)
+    again = foreign.load(path)
+    with torch.no_grad():
+        assert outputs == "probabilities" or not torch.allclose(after(images), model(images), atol=1e-3)
+        assert_close(again(images), after(images), atol=1e-5, rtol=1e-5)
+    save(model, tmp_path / "kept")
+    other = foreign.load(copy.deepcopy(network).apply(lambda layer: getattr(layer, "reset_parameters", lambda: None)()),
+                         model.preprocessing, outputs=outputs, classes=NAMES)  # fmt: skip
+    with torch.no_grad():
+        assert_close(load(tmp_path / "kept", model=other)(images), model(images), atol=0, rtol=0)
+
+
+def test_what_pytorch_does_not_see_is_neither_saved_nor_exported(files, images, tmp_path):
+    model = foreign.load(files / "net.onnx")
+    for write, message in ((save, "sees no weights in it that could be saved"), (export, "so it cannot be exported")):
+        with pytest.raises(ValueError, match=f"model: PyTorch sees.*|{message}"):
+            write(model, tmp_path / "m", *([images] if write is export else []))
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- Preprocessing ---
