@@ -142,6 +142,9 @@ def load_keras(path: Path, custom_objects: Mapping[str, Any] | None) -> Any:
     import_tensorflow()
     failures = []
     for name in LIBRARIES:
+        if name == "tf_keras" and not is_plain(config):
+            failures.append("tf_keras: not asked, since it would import what the file names")
+            continue
         try:
             library = importlib.import_module(name)
             with warnings.catch_warnings():
@@ -182,6 +185,15 @@ def dicts(data: Any) -> Iterator[dict]:
         yield data
     for part in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
         yield from dicts(part)
+
+
+def is_plain(config: Any) -> bool:
+    """Whether a description names nothing but classes of Keras; Keras 2 would import any module that it names, and its functions."""
+    for part in dicts(config):
+        module, name = part.get("module"), str(part.get("class_name"))
+        if module is not None and (str(module).partition(".")[0] not in LIBRARIES or name == "function" or "." in name):
+            return False
+    return True
 
 
 def unknown_classes(config: Any) -> list[str]:

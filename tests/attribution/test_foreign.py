@@ -1,6 +1,6 @@
 """Where models of others look: the same maps as of the PyTorch original, Xplique's own on Keras, a planted truth, and refusals.
 
-About 30 seconds on one thread, half of them TensorFlow's import.
+About 35 seconds on one thread, a third of them TensorFlow's import.
 """
 
 import copy

@@ -1,6 +1,6 @@
 """Models that others trained give their own outputs here; what is stated wrongly about them is refused by name.
 
-About 30 seconds on one thread, half of them TensorFlow's import.
+About 25 seconds on one thread, a third of them TensorFlow's import.
 """
 
 import copy
@@ -584,6 +584,17 @@ def test_keras_files_that_hold_code_or_classes_of_their_own(keras, images, tmp_p
         with pytest.raises(ValueError, match="code.* has a Lambda layer, which is code that loading would run"):
             foreign.load(tmp_path / f"code.{ending}")
     assert_close(foreign.load(code)(images).detach(), images.mean((2, 3)) / 2, atol=1e-5, rtol=0)
+    with zipfile.ZipFile(tmp_path / "own.keras") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    trap = {"module": "os", "class_name": "function", "config": "getcwd", "registered_name": "getcwd"}
+    config = json.loads(parts["config.json"].replace(b"Halve", b"Activation"))
+    layer = {"name": "a", "activation": trap}
+    config["config"]["layers"][1] |= {"module": "keras.layers", "config": layer, "registered_name": None}
+    with zipfile.ZipFile(tmp_path / "trap.keras", "w") as archive:
+        for name, content in (parts | {"config.json": json.dumps(config)}).items():
+            archive.writestr(name, content)
+    with pytest.raises(ValueError, match="trap.keras cannot be read.*tf_keras: not asked, since it would import what the file"):
+        foreign.load(tmp_path / "trap.keras")
     network.save_weights(tmp_path / "only.weights.h5")
     with pytest.raises(ValueError, match="only.weights.h5 holds no network, perhaps weights alone"):
         foreign.load(tmp_path / "only.weights.h5")
