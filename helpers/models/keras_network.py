@@ -188,7 +188,7 @@ def dicts(data: Any) -> Iterator[dict]:
 
 
 def is_plain(config: Any) -> bool:
-    """Whether a description names nothing but classes of Keras; Keras 2 would import any module that it names, and its functions."""
+    """Whether a description names nothing but classes of Keras; Keras 2 would import any module that one names."""
     for part in dicts(config):
         module, name = part.get("module"), str(part.get("class_name"))
         if module is not None and (str(module).partition(".")[0] not in LIBRARIES or name == "function" or "." in name):

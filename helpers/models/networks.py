@@ -85,11 +85,14 @@ class OnnxNetwork(nn.Module):
 
 
 def last_operator(path: Path, output: str) -> str | None:
-    """ "softmax" or "sigmoid" if the output comes straight from one."""
+    """ "softmax" or "sigmoid" if the output comes from one, perhaps in another shape or type."""
     import onnx
 
-    maker = next((node.op_type for node in onnx.load(path, load_external_data=False).graph.node if output in node.output), "")
-    return maker.casefold() if maker in ("Softmax", "Sigmoid") else None
+    makers = {name: node for node in onnx.load(path, load_external_data=False).graph.node for name in node.output}
+    node = makers.get(output)
+    while node is not None and node.op_type in ("Cast", "Flatten", "Identity", "Reshape", "Squeeze"):
+        node = makers.get(node.input[0])
+    return node.op_type.casefold() if node is not None and node.op_type in ("Softmax", "Sigmoid") else None
 
 
 class FunctionNetwork(nn.Module):

@@ -406,10 +406,12 @@ def graph(path, shape, nodes=("mean",), kind="FLOAT", axes=(2, 3), inputs=1, ops
         "cast": make("Cast", ["x"], ["c"], to=TensorProto.FLOAT),
         "mean": make("ReduceMean", ["c" if "cast" in nodes else "x"], ["m"], axes=axes, keepdims=0),
         "softmax": make("Softmax", ["m"], ["p"], axis=1),
+        "sigmoid": make("Sigmoid", ["m"], ["s"]),
+        "same": make("Identity", ["s"], ["i"]),
         "more": make("Neg", ["m"], ["n"]),
     }
     chosen = [steps[name] for name in nodes]
-    ends = {"mean": "m", "softmax": "p", "more": "n"}
+    ends = {"mean": "m", "softmax": "p", "sigmoid": "s", "same": "i", "more": "n"}
     outputs = [ends[name] for name in nodes if name in ends]
     outputs = outputs if "more" in nodes else outputs[-1:]
     own = TensorProto.FLOAT16 if kind == "FLOAT16" and "cast" not in nodes else TensorProto.FLOAT
@@ -462,6 +464,7 @@ def test_images_are_resized_to_what_a_graph_declares(images, tmp_path):
         (["n", 3, 8, 8], {"inputs": 2}, {}, r"has 2 inputs \(x, group\); .*decides by image and group"),
         (["n", 3, 8, 8], {"kind": "INT64", "nodes": ("cast", "mean")}, {}, r"is a tensor\(int64\); accepted: tensor\(float\)"),
         (["n", 3, 8, 8], {"nodes": ("mean", "softmax")}, {}, "outputs: 'logits', but the network ends with a softmax"),
+        (["n", 3, 8, 8], {"nodes": ("mean", "sigmoid", "same")}, {}, "outputs: 'logits', but the network ends with a sigmoid"),
         (["n", 3, 8, 8], {"nodes": ("mean", "more")}, {}, "output: the model has 2 outputs and none was named.*'m', 'n'"),
     ],
 )
