@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import pickle
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,14 @@ def from_file(path: Path, output, architecture, custom_objects, trusted) -> tupl
     if not path.is_file():
         raise FileNotFoundError(f"source: there is no file {str(path)!r}")
     if kind in WEIGHTS:
+        if is_torchscript(path):
+            raise ValueError(f"source: {path} is a TorchScript program; give torch.jit.load({path.name!r}) instead of the file")
         if architecture is None:
-            raise ValueError(f"architecture: {path} holds weights alone; give the nn.Module that they are of, or what makes it")
+            ours = kind == ".safetensors" and path.with_suffix(".json").is_file()
+            hint = "; what helpers.models.save wrote is read by helpers.models.load" if ours else ""
+            raise ValueError(
+                f"architecture: {path} holds weights alone; give the nn.Module that they are of, or what makes it{hint}"
+            )
         return with_weights(path, architecture), None
     if architecture is not None:
         raise ValueError(f"architecture: only with a file of weights ({', '.join(WEIGHTS)}); {path} holds the network itself")
@@ -72,6 +79,14 @@ def from_file(path: Path, output, architecture, custom_objects, trusted) -> tupl
     except Exception as error:
         raise ValueError(f"source: {path} is damaged or no program of torch.export ({str(error)[:200]})") from error
     return Exported(program, output), None
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is an archive that holds code of TorchScript."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name for name in archive.namelist())
 
 
 def from_onnx(path: Path, output) -> tuple[nn.Module, tuple[str, ...] | None]:

@@ -361,6 +361,19 @@ def test_weights_need_the_architecture_that_they_belong_to(files, tmp_path):
         foreign.load(tmp_path / "list.pth", architecture=SmallNet)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_files_that_another_function_reads_say_which(original, images, tmp_path):
+    torch.jit.trace(original, images).save(tmp_path / "script.pt")
+    with pytest.raises(ValueError, match=r"script.pt is a TorchScript program; give torch.jit.load\('script.pt'\)"):
+        foreign.load(tmp_path / "script.pt", architecture=SmallNet)
+    script = foreign.load(torch.jit.load(tmp_path / "script.pt"))
+    assert_close(script(images), original(images), atol=1e-5, rtol=0)
+    save(original, tmp_path / "ours")
+    with pytest.raises(ValueError, match="holds weights alone; .*is read by helpers.models.load"):
+        foreign.load(tmp_path / "ours.safetensors")
+    assert_close(foreign.load(load(tmp_path / "ours", model=SmallNet()))(images), original(images), atol=1e-5, rtol=0)
+
+
 class Trap:
     """Unpickled, it would leave a file behind."""
 
