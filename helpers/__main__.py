@@ -53,6 +53,17 @@ Split = Annotated[str, typer.Option(help="train, validation, test or all.")]
 Model = Annotated[
     Path, typer.Option(help="A model saved by `train` or `debias` (.safetensors, its .json beside it).")
 ]
+AnyModel = Annotated[
+    Path,
+    typer.Option(help="A saved model (.safetensors, its .json beside it), or another's (.onnx, .keras, .h5)."),
+]
+Prepared = Annotated[
+    Path | None,
+    typer.Option(
+        "--preprocessing",
+        help="For another's model: a JSON file of scale, mean, std, size, layout, channels, outputs, output, column, classes.",
+    ),
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; by default what is there.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -161,8 +172,10 @@ def audit(
     ] = None,
     small: Annotated[int, typer.Option(min=0, help="Flag values on fewer images than this.")] = 50,
     model: Annotated[
-        Path | None, typer.Option(help="Audit this saved model on --data instead of a file.")
+        Path | None,
+        typer.Option(help="Audit this saved model, or another's (.onnx, .keras, .h5), on --data instead of a file."),
     ] = None,
+    preprocessing: Prepared = None,
     data: Data = None,
     root: Root = None,
     target: Target = None,
@@ -198,6 +211,7 @@ def audit(
             "--target": target,
             "--protected": protected,
             "--option": option,
+            "--preprocessing": preprocessing,
         }
         given = [name for name, value in only_for_models.items() if value]
         if given:
@@ -217,7 +231,7 @@ def audit(
     else:
         from helpers import models
 
-        judge = models.load(model)
+        judge = read_model(model, preprocessing)
         wanted = wish(judge, data, root, target, protected, image_size, seed, option)
         faces = load(wanted, split, judge)
         found = models.predict(judge, faces, device=device)
@@ -236,7 +250,7 @@ def audit(
 
 @app.command()
 def attribute(
-    model: Model,
+    model: AnyModel,
     out: Annotated[Path, typer.Option(help="The picture: .png, .svg or .pdf.")] = Path("attributions.png"),
     method: Annotated[
         list[str] | None, typer.Option(help="Attribution method; repeatable. [integrated_gradients]")
@@ -253,6 +267,7 @@ def attribute(
     seed: Seed = None,
     option: Option = None,
     split: Split = "test",
+    preprocessing: Prepared = None,
 ) -> None:
     """Draw where a model looks: faces in rows, attribution methods in columns."""
     choose(check(out, "--out").suffix, (".png", ".svg", ".pdf"), "--out")
@@ -261,7 +276,7 @@ def attribute(
     from helpers.report.assemble import known, maps_by, row_labels, spread
 
     methods = known(method or ["integrated_gradients"], "--method")
-    judge = models.load(model)
+    judge = read_model(model, preprocessing)
     wanted = wish(judge, data, root, target, protected, image_size, seed, option)
     faces = load(wanted, split, judge)
     chosen = faces.subset(spread(faces, examples, wanted["seed"]))
@@ -323,7 +338,7 @@ def debias(
 
 @app.command()
 def report(
-    model: Model,
+    model: AnyModel,
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
     method: Annotated[
         list[str] | None,
@@ -340,13 +355,12 @@ def report(
     seed: Seed = None,
     option: Option = None,
     split: Split = "test",
+    preprocessing: Prepared = None,
     device: Device = None,
 ) -> None:
     """Write one self-contained HTML page: faces, audit, where the model looks, what mitigation changed."""
     check(out, "--out")
-    from helpers import models
-
-    judge = models.load(model)
+    judge = read_model(model, preprocessing)
     wanted = wish(judge, data, root, target, protected, image_size, seed, option)
     faces = load(wanted, split, judge)
     results = None
@@ -388,6 +402,27 @@ def wish(model, data, root, target, protected, image_size, seed, option=None) ->
         else default.get(name)
         for name, value in given.items()
     } | {"option": (before.get("option") or {}) | dict(pair(text) for text in option or [])}
+
+
+def read_model(path: Path, preprocessing: Path | None):
+    """A model of ours, or of another library by the ending of its file, with what a JSON file says about it."""
+    from helpers import models
+    from helpers.models import foreign, opening
+
+    if path.suffix.casefold() not in (*opening.ALONE, *opening.PICKLES, ".pth", ".pt"):
+        if preprocessing is not None:
+            raise ValueError(f"--preprocessing: only for a model of another library; {path} is read as one of ours")
+        return models.load(path)
+    if preprocessing is None:
+        return foreign.load(path)
+    try:
+        said = json.loads(preprocessing.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--preprocessing: {preprocessing} is not readable JSON ({error})") from error
+    accepted = [*foreign.Preprocessing.__dataclass_fields__, "outputs", "output", "column", "classes", "trusted"]
+    if not isinstance(said, dict):
+        raise ValueError(f"--preprocessing: {preprocessing} holds no object; accepted are the names {', '.join(accepted)}")
+    return foreign.load(path, **{choose(name, accepted, "--preprocessing"): value for name, value in said.items()})
 
 
 def load(wanted: dict[str, Any], split: str, judge=None):

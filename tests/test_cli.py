@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 import helpers
@@ -318,3 +319,43 @@ def test_a_folder_that_takes_no_file_is_found_before_the_model_is_loaded(capsys,
     (tmp_path / "file").write_text("")
     code, _, err = run(capsys, "debias", "--model", tmp_path / "absent", "--out", tmp_path / "file" / "models")
     assert code == 2 and err.startswith("Error: --out: cannot write")
+
+
+def test_a_model_of_another_library_is_audited_and_looked_into(photos, tmp_path, capsys, monkeypatch):
+    from torch import nn
+
+    monkeypatch.chdir(tmp_path)
+    network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    models.export(network, "net.onnx", torch.rand(2, 3, 16, 16))
+    (tmp_path / "net.json").write_text(json.dumps({"mean": [0.4, 0.5, 0.6], "std": 0.5, "classes": {"calm": 1, "happy": 0}}))
+    data = ["--data", photos / "faces.csv", "--target", "mood", "--protected", "site", "--image-size", "16"]
+    theirs = ["--model", "net.onnx", "--preprocessing", "net.json"]
+    code, out, err = run(capsys, "audit", *theirs, *data, "--n-boot", "20")
+    assert code == 0 and not err
+    model = models.foreign.load("net.onnx", mean=(0.4, 0.5, 0.6), std=0.5, classes={"calm": 1, "happy": 0})
+    test = helpers.load_faces(
+        "table", root=photos / "faces.csv", target="mood", protected="site", split="test", image_size=16
+    )
+    seen = models.predict(model, test)
+    judged = helpers.audit(seen.y_true, seen.y_pred, seen.group, groups=test.groups, classes=test.classes, n_boot=20)
+    assert out.strip() == judged.to_markdown().strip()
+
+    code, _, err = run(capsys, "attribute", *theirs, *data, "--method", "occlusion", "--examples", "2", "--out", "a.png")
+    assert code == 0 and Image.open("a.png").width > 200, err
+    code, _, err = run(capsys, "attribute", *theirs, *data, "--out", "b.png")
+    assert code == 2 and "integrated_gradients needs it; without one work feature_ablation" in err
+
+    (tmp_path / "wrong.json").write_text(json.dumps({"sdt": 1}))
+    (tmp_path / "no.json").write_text("scale = 255")
+    (tmp_path / "list.json").write_text("[255]")
+    for given, message in (
+        (["net.onnx", "wrong.json"], "--preprocessing: unknown name 'sdt'. Did you mean 'std'?"),
+        (["net.onnx", "no.json"], "--preprocessing: no.json is not readable JSON"),
+        (["net.onnx", "list.json"], "--preprocessing: list.json holds no object; accepted are the names size, mean"),
+        (["net.onnx", "absent.json"], "absent.json"),
+        (["absent.onnx", "net.json"], "source: there is no file 'absent.onnx'"),
+        (["model.pkl", "net.json"], "model.pkl is a pickle, and loading one runs code"),
+        (["net.safetensors", "net.json"], "--preprocessing: only for a model of another library"),
+    ):
+        code, _, err = run(capsys, "audit", "--model", given[0], "--preprocessing", given[1], *data)
+        assert code == 2 and message in err

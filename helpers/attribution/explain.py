@@ -15,7 +15,7 @@ from helpers.names import choose
 
 from . import captum, lrp, xplique
 from .baselines import baseline_of, check_baseline
-from .method import Method, Work, find_method
+from .method import Method, Work, find_method, outside
 from .score import (
     Score,
     borrowed,
@@ -111,6 +111,8 @@ def attribute(
     check_model(model)
     images = check_images(images)
     check_values(options, images)
+    if "layer" in options and getattr(model, "keras", None) is not None:
+        model, options["layer"] = model.split(options["layer"])
     score = Score(model)
     with torch.inference_mode(False), borrowed(score, device) as place:
         images = images.to(place, dtype_of(model), copy=images.is_inference())
@@ -195,8 +197,16 @@ def check_values(options: dict[str, Any], images: Tensor) -> None:
 
 def check_fit(chosen: Method, score: Score, images: Tensor) -> int:
     """The number of classes, from one pass over one image that also shows whether there is a gradient."""
+    opaque = getattr(score.model, "opaque", False)
     with torch.enable_grad():
-        output = first_scores(score, images[:1].clone().requires_grad_(chosen.needs_gradient))
+        output = first_scores(score, images[:1].clone().requires_grad_(chosen.needs_gradient or opaque))
     if chosen.needs_gradient and not output.requires_grad:
-        raise ValueError(f"model: no gradient reaches the image, and {chosen.name} needs it; use method='occlusion'")
+        raise ValueError(
+            f"model: no gradient reaches the image, and {chosen.name} needs it; without one work {outside(gradient=False)}"
+        )
+    if chosen.needs_layers and opaque:
+        raise ValueError(
+            f"model: {chosen.name} looks at layers, and PyTorch sees none inside of an ONNX file, an exported program, a Keras "
+            f"model or a function; without them work {outside(gradient=output.requires_grad)}"
+        )
     return output.shape[1]

@@ -21,6 +21,7 @@ from helpers.names import choose
 
 BACKENDS = ("torch", "captum", "zennit", "xplique")  # in the order in which "auto" prefers them
 METHODS: dict[tuple[str, str], Method] = {}
+RULES = ("guided_backprop", "deconvolution", "deeplift", "deeplift_shap", "lrp")  # of single functions inside a network
 Cost = Callable[[dict[str, Any], tuple[int, int]], tuple[int, int]]  # options, (H, W) -> forward and backward passes of an image
 
 
@@ -74,6 +75,11 @@ class Method:
         """The options and their defaults, read from the function's signature."""
         parameters = inspect.signature(self.function).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+    @property
+    def needs_layers(self) -> bool:
+        """Whether it looks inside a network, so that a function of images is not enough."""
+        return "layer" in self.defaults or self.name in RULES
 
 
 def method(
@@ -129,6 +135,12 @@ def find_method(name: str, backend: str) -> Method:
     if backend not in having:
         raise ValueError(f"backend: {backend!r} has no {name!r}; available in: {', '.join(sorted(having))}")
     return METHODS[name, backend]
+
+
+def outside(gradient: bool) -> str:
+    """Names of the methods that need no layers, for messages: those with a gradient too, or those without alone."""
+    found = [entry.name for entry in METHODS.values() if not entry.needs_layers and (gradient or not entry.needs_gradient)]
+    return ", ".join(sorted(set(found)))
 
 
 def cost(

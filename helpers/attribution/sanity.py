@@ -66,7 +66,8 @@ def model_randomisation(
     """
     order = weighted_layers(case.model, case.images[:1])
     if not order:
-        return np.full(len(case.maps), np.nan), dict.fromkeys(range(len(case.maps)), "the model has no weights") | undefined(case)
+        reasons = dict.fromkeys(range(len(case.maps)), f"the model {without_weights(case.model)}")
+        return np.full(len(case.maps), np.nan), reasons | undefined(case)
     count = max(1, round(part * len(order)))
     other = randomised(case.model, order[:count], case.seed)
     return compared(case, case.explain(other, case.images, case.target), similarity, absolute)
@@ -197,7 +198,7 @@ def randomisation_curve(
         again = explainers(explain, [""], ready.batch_size, seed)[""]
         order = weighted_layers(model, ready.images[:1])
         if not order:
-            raise ValueError("model: it has no weights to randomise")
+            raise ValueError(f"model: it {without_weights(model)} to randomise")
         maps = again(model, ready.images, ready.target)
         case = Case(model, ready.images, ready.target, maps, None, ready.batch_size, seed, explain=again)
         counts = np.unique(np.linspace(1, len(order), min(steps or len(order), len(order))).round().astype(int))
@@ -222,6 +223,11 @@ def weighted_layers(model: nn.Module, example: Tensor) -> list[str]:
         return place[name] if name or "" in holding else len(place)
 
     return sorted(holding, key=when)
+
+
+def without_weights(model: nn.Module) -> str:
+    """Why nothing can be randomised: a model from another library has its weights there."""
+    return "has no weights that PyTorch can see" if getattr(model, "opaque", False) else "has no weights"
 
 
 def randomised(model: nn.Module, names: list[str], seed: int) -> nn.Module:

@@ -7,8 +7,6 @@ one library against the other rather than for speed.
 from __future__ import annotations
 
 import math
-import os
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from helpers.models.foreign import Foreign
+from helpers.models.keras_network import import_tensorflow, native
 from helpers.models.running import device_of
 
 from .method import Work, method
@@ -25,14 +25,11 @@ from .score import Score
 
 
 def load_tensorflow() -> Any:
-    """Import TensorFlow quietly, and have it take GPU memory as needed instead of all of it."""
-    quiet = "tensorflow" not in sys.modules and "TF_CPP_MIN_LOG_LEVEL" not in os.environ
-    if quiet:
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    """Import TensorFlow and Xplique quietly, and have TensorFlow take GPU memory as needed instead of all of it."""
     try:
+        tensorflow = import_tensorflow()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import tensorflow
             import xplique.attributions
             import xplique.wrappers  # noqa: F401
     except ImportError as error:
@@ -40,20 +37,15 @@ def load_tensorflow() -> Any:
             f"backend 'xplique' needs the packages xplique, tensorflow and tf_keras ({error}); "
             "install them, or use backend='captum'"
         ) from error
-    finally:
-        if quiet:
-            del os.environ["TF_CPP_MIN_LOG_LEVEL"]
-    for gpu in tensorflow.config.list_physical_devices("GPU"):
-        try:
-            tensorflow.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError:  # TensorFlow is already in use, and keeps what its user has set
-            break
     return tensorflow
 
 
 @contextmanager
 def session(score: Score, work: Work) -> Iterator[Any]:
-    """The model as Xplique sees it. TensorFlow's seed and its eager switch are set inside the block, then put back."""
+    """The model as Xplique sees it: a Keras model itself, another one through Xplique's wrapper.
+
+    TensorFlow's seed and its eager switch are set inside the block, then put back.
+    """
     tensorflow = load_tensorflow()
     from tensorflow.python.eager.context import context  # the seed can be set in public, but not read
     from xplique.wrappers import TorchWrapper
@@ -63,9 +55,12 @@ def session(score: Score, work: Work) -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            wrapped = TorchWrapper(score, device_of(score), is_channel_first=True)
+            if isinstance(score.model, Foreign) and score.model.keras is not None:
+                seen = native(score.model)
+            else:
+                seen = TorchWrapper(score, device_of(score), is_channel_first=True)
             tensorflow.random.set_seed(work.seed)
-            yield wrapped
+            yield seen
         finally:
             tensorflow.config.run_functions_eagerly(eager)
             for name, value in state.items():

@@ -1,5 +1,6 @@
 """Face classifiers: building, training, predicting, saving, and looking at or changing their layers."""
 
+from helpers.models import foreign
 from helpers.models.affine import Affine, LowRank
 from helpers.models.checkpoint import load, save
 from helpers.models.exporting import export
@@ -45,6 +46,7 @@ __all__ = [
     "features",
     "find",
     "flow",
+    "foreign",
     "load",
     "predict",
     "save",

@@ -51,9 +51,11 @@ def save(model: nn.Module, path: str | os.PathLike, **metadata) -> Path:
 
     Raises
     ------
-    ValueError : a value of `metadata` is not json-able, or an edit's class is not registered. Nothing
-        is written.
+    ValueError : a value of `metadata` is not json-able, an edit's class is not registered, or the model comes from another
+        library and has no weights here. Nothing is written.
     """
+    if getattr(model, "opaque", False):
+        raise ValueError("model: PyTorch sees no weights in it that could be saved; keep its own file, which foreign.load reads")
     weights, description = files_of(path)
     info = dict(getattr(model, "info", None) or {}) | metadata
     history = getattr(model, "history", None)

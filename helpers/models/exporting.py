@@ -36,7 +36,8 @@ def export(model: nn.Module, path: str | Path, example: Tensor) -> Path:
 
     Raises
     ------
-    ValueError : `example` is no such tensor; the exported program gives other logits.
+    ValueError : `example` is no such tensor; PyTorch does not see the model's layers, since another library runs them; the
+        exported program gives other logits.
 
     Examples
     --------
@@ -46,6 +47,8 @@ def export(model: nn.Module, path: str | Path, example: Tensor) -> Path:
     if not isinstance(example, Tensor) or example.dim() != 4 or len(example) < 2:
         found = tuple(example.shape) if isinstance(example, Tensor) else type(example).__name__
         raise ValueError(f"example: got {found}; a float tensor (n, 3, H, W) of two images or more is needed")
+    if getattr(model, "opaque", False):
+        raise ValueError("model: PyTorch sees none of its layers, so it cannot be exported; keep its own file")
     path = Path(path)
     path = path if path.suffix else path.with_suffix(".onnx")
     model, images = copy.deepcopy(model).cpu().eval(), example.detach().float().cpu()
