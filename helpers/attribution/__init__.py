@@ -11,6 +11,8 @@
     quality(frame, group)                                              # are the maps equally good for all?
     concepts(model, faces, layers)                                     # does the decision depend on the group, layer by layer?
 
+    estimate(model, images, method="rise")                             # beforehand: how long, how much memory, how many passes
+
 `methods()` and `metrics()` list what there is, what it needs and what it costs; `cost()` says it in numbers.
 """
 
@@ -36,6 +38,7 @@ from . import (  # noqa: F401
 )
 from .concepts import concepts
 from .dependence import baseline_dependence
+from .estimate import Estimate, estimate
 from .evaluate import evaluate, summary
 from .explain import attribute, random_maps
 from .faithfulness import curve
@@ -47,11 +50,13 @@ from .sanity import randomisation_curve
 from .shift import shift
 
 __all__ = [
+    "Estimate",
     "attribute",
     "baseline_dependence",
     "concepts",
     "cost",
     "curve",
+    "estimate",
     "evaluate",
     "methods",
     "metrics",
