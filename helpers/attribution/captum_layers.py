@@ -83,7 +83,8 @@ def layer_conductance(
         layer = work.once("last feature layer", lambda: last_feature_layer(model.model, images[:1]))
     # all steps of few images at a time, because Captum looks twice at the steps where it parts them
     parts = zip(*(part.split(max(1, work.batch_size // (steps + 1))) for part in (images, baseline, target)), strict=True)
-    return torch.cat([over_layer(LayerConductance, model, some, layer, base, codes, **path).detach() for some, base, codes in parts])
+    maps = [over_layer(LayerConductance, model, some, layer, base, codes, **path).detach() for some, base, codes in parts]
+    return torch.cat(maps)
 
 
 @method(

@@ -90,7 +90,7 @@ def estimate(
     score = Score(model)
     with torch.inference_mode(False), borrowed(score, device) as place:
         some = some.to(place, dtype_of(model), copy=some.is_inference())
-        _, size = check_fit(chosen, score, some, batch_size, memory)
+        _, size = check_fit(chosen, score, some, batch_size, memory, options, count)
         _, each = trial(score, some, chosen.needs_gradient, chosen.room)
         channels = channels_of(chosen, score, some, options)
         forward, backward = cost(method, chosen.backend, tuple(some.shape[2:]), channels, **options)
@@ -123,7 +123,7 @@ def of_some(name: str, value: Any, count: int, some: int) -> Any:
 
 def channels_of(chosen: Method, score: Score, images: Tensor, options: dict[str, Any]) -> int | None:
     """Channels of the layer, for a method that takes a pass for each."""
-    if "channels of the layer" not in chosen.passes:
+    if not chosen.by_channel:
         return None
     target = torch.zeros(1, dtype=torch.int64, device=images.device)
     place = feature_layer(score, options["layer"], images, target, Work(1, 0, 1))

@@ -16,7 +16,7 @@ from helpers.names import choose
 from . import captum, lrp, xplique
 from .baselines import baseline_of, check_baseline
 from .memory import check_memory, fitting, with_less
-from .method import Method, Work, find_method
+from .method import Method, Work, cost, find_method
 from .score import (
     Score,
     borrowed,
@@ -119,7 +119,7 @@ def attribute(
     score = Score(model)
     with torch.inference_mode(False), borrowed(score, device) as place:
         images = images.to(place, dtype_of(model), copy=images.is_inference())
-        classes, batch_size = check_fit(chosen, score, images, batch_size, memory)
+        classes, batch_size = check_fit(chosen, score, images, batch_size, memory, options)
         target = resolve_target(target, score, images, classes, batch_size)
         if "baseline" in options:
             options["baseline"] = check_baseline(options["baseline"], images)
@@ -128,7 +128,8 @@ def attribute(
         work = Work(batch_size, seed, classes)
         maps, start = [], 0
         name = chosen.name + (how_long(chosen, score, images, batch_size, options) if progress else "")
-        with SESSIONS[chosen.backend](score, work) as session_model, tqdm(total=len(images), desc=name, disable=not progress) as bar:
+        bar = tqdm(total=len(images), desc=name, disable=not progress)
+        with SESSIONS[chosen.backend](score, work) as session_model, bar:
 
             def explained(size: int) -> tuple[Tensor, dict[str, list[Tensor]]]:
                 rows = slice(start, start + size)
@@ -209,11 +210,26 @@ def check_values(options: dict[str, Any], images: Tensor) -> None:
         choose(options["composite"], lrp.COMPOSITES, "composite")
 
 
-def check_fit(chosen: Method, score: Score, images: Tensor, batch_size: int | None, memory: float | None) -> tuple[int, int]:
-    """The number of classes and the images of a pass, from one pass over one image that also shows whether there is a gradient."""
+def check_fit(
+    chosen: Method,
+    score: Score,
+    images: Tensor,
+    batch_size: int | None,
+    memory: float | None,
+    options: dict[str, Any],
+    count: int | None = None,
+) -> tuple[int, int]:
+    """The number of classes and the images of a pass, from a pass over one image that also shows whether there is a gradient.
+
+    `images` are all, or some of `count`.
+    """
     most, memory = check_batch_size(batch_size, images), check_memory(memory)
     output, each = trial(score, images, chosen.needs_gradient, chosen.room)
     if chosen.needs_gradient and not output.requires_grad:
         raise ValueError(f"model: no gradient reaches the image, and {chosen.name} needs it; use method='occlusion'")
     # a number of images that the user wants is taken at its word, unless there is a limit as well
-    return output.shape[1], most if batch_size and memory is None else fitting(most, each, images.device, memory)
+    if batch_size and memory is None:
+        return output.shape[1], most
+    known = not chosen.by_channel
+    needed = (count or len(images)) * cost(chosen.name, chosen.backend, tuple(images.shape[2:]), **options)[0] if known else None
+    return output.shape[1], fitting(most, each, images.device, memory, needed)

@@ -22,8 +22,8 @@ SAME = 0.5  # correlation of a map with itself made again: sampled methods stay 
 class Explainer:
     """`explainer(model, images, target)` -> maps float64 (n, H, W), `batch_size` images at a time.
 
-    `method` and `options` say how, where it is a method of `methods()`; else None and {}. `room` is the memory of its passes in that of
-    plain ones.
+    `method` and `options` say how, where it is a method of `methods()`; else None and {}. `room` is the memory of its passes, in
+    that of plain ones.
     """
 
     function: Callable[[nn.Module, Tensor, Tensor], Tensor | np.ndarray]

@@ -74,22 +74,24 @@ def free_bytes(place: torch.device) -> int:
     return psutil.virtual_memory().available
 
 
-def check_memory(memory: int | None) -> int | None:
+def check_memory(memory: float | None) -> float | None:
     """ValueError unless None or a number of bytes above zero."""
     if memory is None or (isinstance(memory, (int, float)) and not isinstance(memory, bool) and memory > 0):
         return memory
     raise ValueError(f"memory: {memory!r}; expected a number of bytes above 0, such as 2e9, or None for half of what is free")
 
 
-def fitting(most: int, each: int, place: torch.device, memory: int | None) -> int:
+def fitting(most: int, each: int, place: torch.device, memory: float | None, needed: int | None = None) -> int:
     """The images of a pass: `most`, or as many as fit if that is fewer; then a warning, unless the user has set the limit.
+
+    There is none either if no pass of the call holds more images than fit, since there are only `needed` in all.
 
     The usual number does not depend on how much memory happens to be free, because maps of Captum's and Xplique's sampled methods
     depend on it.
     """
     limit = SHARE * free_bytes(place) if memory is None else memory
     fits = max(1, int(limit // max(1, each)))
-    if each > limit or (memory is None and fits < most):
+    if each > limit or (memory is None and fits < min(most, needed or most)):
         size = f"one image takes about {readable(each)} in a pass"
         said = "more than" if each > limit else f"so that {fits} of {most} fit into"
         said = f"memory: {size}, {said} {'half of what is free' if memory is None else 'what was allowed'}, {readable(limit)}"

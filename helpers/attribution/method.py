@@ -71,6 +71,11 @@ class Method:
     room: float = 1.0
 
     @property
+    def by_channel(self) -> bool:
+        """Whether it takes a pass for each channel of a layer, so that its cost depends on the model."""
+        return "channels of the layer" in self.passes
+
+    @property
     def defaults(self) -> dict[str, Any]:
         """The options and their defaults, read from the function's signature."""
         parameters = inspect.signature(self.function).parameters.values()
@@ -160,7 +165,7 @@ def cost(
     """
     chosen = find_method(method, backend)
     known = METHODS.get((chosen.name, "torch"), chosen)
-    if channels is None and "channels of the layer" in chosen.passes:
+    if channels is None and chosen.by_channel:
         raise ValueError(f"channels: what {chosen.name} costs depends on the model, give the number of them: {chosen.passes}")
     accepted = chosen.defaults
     given = {choose(name, accepted, f"options of {chosen.name} ({chosen.backend})"): value for name, value in options.items()}

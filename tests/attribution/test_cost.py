@@ -43,7 +43,8 @@ class Picture(nn.Module):
 
     def __init__(self, channels=4):
         super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1))
+        first, second = nn.Conv2d(3, channels, 3, padding=1), nn.Conv2d(channels, channels, 3, padding=1)
+        self.features = nn.Sequential(first, nn.ReLU(), second)
         self.head = nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * channels, 2))
 
     def forward(self, x):
@@ -70,7 +71,7 @@ def test_cost_is_what_is_counted(picture, images, name, backend):
         model = Counted(picture)
         attribute(model, some, 1, name, backend, batch_size=8, **options)
         counts.append((model.forward_passes, model.backward_passes))
-    channels = 4 if "channels of the layer" in METHODS[name, backend].passes else None
+    channels = 4 if METHODS[name, backend].by_channel else None
     expected = cost(name, backend, (16, 16), channels, **options)
     assert (counts[1][0] - counts[0][0], counts[1][1] - counts[0][1]) == expected
 
@@ -129,7 +130,7 @@ def test_passes_shrink_where_memory_is_short(wide, images, name, backend):
         found = attribute(model, images, 1, name, backend, memory=2.5 * each, **options)
     assert model.largest == 2
     assert_close(found, expected, rtol=1e-3, atol=1e-5 * expected.abs().max().item())
-    with pytest.warns(UserWarning, match="memory: one image takes about .* more than what was allowed, 1 kB; passes hold 1 images"):
+    with pytest.warns(UserWarning, match="one image takes about .* more than what was allowed, 1 kB; passes hold 1 images"):
         attribute(wide, images, 1, name, backend, memory=1000, **options)
 
 
@@ -144,6 +145,9 @@ def test_what_is_free_matters_only_when_it_is_short(wide, images, monkeypatch):
     with pytest.warns(UserWarning, match="memory: .* so that 10 of 64 fit into half of what is free, .*; passes hold 10 images"):
         attribute(model := Counted(wide), images, 1, steps=40)
     assert model.largest == 10
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attribute(wide, images, 1, "saliency")  # three images are no more than fit
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         attribute(model := Counted(wide), images, 1, steps=40, batch_size=30)  # as asked for
