@@ -11,6 +11,7 @@
     quality(frame, group)                                              # are the maps equally good for all?
     concepts(model, faces, layers)                                     # does the decision depend on the group, layer by layer?
 
+    stream(model, faces, "maps.npy", method="saliency")                # of any number of images, to disk; goes on after a kill
     estimate(model, images, method="rise")                             # beforehand: how long, how much memory, how many passes
 
 `methods()` and `metrics()` list what there is, what it needs and what it costs; `cost()` says it in numbers.
@@ -48,9 +49,11 @@ from .quality import quality
 from .regions import regions
 from .sanity import randomisation_curve
 from .shift import shift
+from .stream import Maps, open_maps, stream
 
 __all__ = [
     "Estimate",
+    "Maps",
     "attribute",
     "baseline_dependence",
     "concepts",
@@ -60,10 +63,12 @@ __all__ = [
     "evaluate",
     "methods",
     "metrics",
+    "open_maps",
     "quality",
     "random_maps",
     "randomisation_curve",
     "regions",
     "shift",
+    "stream",
     "summary",
 ]

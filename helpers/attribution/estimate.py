@@ -86,7 +86,7 @@ def estimate(
     check_model(model)
     count, some = examples(images)
     check_values(options, some)
-    options = {name: of_some(name, value, count, len(some)) for name, value in options.items()}
+    options = {name: of_rows(name, value, count, slice(len(some))) for name, value in options.items()}
     score = Score(model)
     with torch.inference_mode(False), borrowed(score, device) as place:
         some = some.to(place, dtype_of(model), copy=some.is_inference())
@@ -113,11 +113,11 @@ def examples(images: Tensor | np.ndarray | tuple[int, int, int, int]) -> tuple[i
     return len(images), check_images(images[:4])
 
 
-def of_some(name: str, value: Any, count: int, some: int) -> Any:
-    """Of an option with a baseline or segments for each image those of the first `some` images."""
+def of_rows(name: str, value: Any, count: int, rows: slice) -> Any:
+    """Of an option with a baseline or segments for each of `count` images those of some."""
     ranks = {"baseline": 4, "segments": 3}
     if isinstance(value, (Tensor, np.ndarray)) and value.ndim == ranks.get(name) and len(value) == count:
-        return value[:some]
+        return value[rows]
     return value
 
 

@@ -49,6 +49,7 @@ def attribute(
     channels: bool = False,
     batch_size: int | None = None,
     memory: float | None = None,
+    first: int = 0,
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = False,
@@ -73,6 +74,7 @@ def attribute(
     batch_size : images in one pass; by default 64 up to 128 × 128 pixels, fewer above, four times as many on a GPU. Fewer, with a
         warning, where half of the free memory has no room for so many; backend "torch" halves the number where a GPU runs out
     memory : bytes that passes may take, in place of half of what is free; `attribution.estimate` says what they do take
+    first : number of the first image, where these are some of more: noise belongs to an image's number (backend "torch")
     seed : of the noise of sampled methods. Backend "torch" draws it image by image, from the seed and the image's number; the
         others batch by batch, so that there a map is repeated by the same seed and the same `batch_size`. No global random
         state changes
@@ -134,9 +136,10 @@ def attribute(
             def explained(size: int) -> tuple[Tensor, dict[str, list[Tensor]]]:
                 rows = slice(start, start + size)
                 batch = channels_last(images[rows])
-                now, here = dict(options), replace(work, first=start, batch_size=size, told={})
+                now, here = dict(options), replace(work, first=first + start, batch_size=size, told={})
                 if "baseline" in now:
-                    now["baseline"] = channels_last(baseline_of(now["baseline"], batch, rows, seed))
+                    number = rows if isinstance(now["baseline"], Tensor) else slice(first + start, first + start + size)
+                    now["baseline"] = channels_last(baseline_of(now["baseline"], batch, number, seed))
                 if "segments" in now:
                     now["segments"] = now["segments"][rows]
                 found = chosen.function(session_model, batch, target[rows], here, **now).detach()
