@@ -15,6 +15,7 @@ from helpers.names import choose
 
 from . import captum, lrp, xplique
 from .baselines import baseline_of, check_baseline
+from .feature_layer import shapes
 from .memory import check_memory, fitting, with_less
 from .method import Method, Work, cost, find_method
 from .score import (
@@ -121,13 +122,14 @@ def attribute(
     score = Score(model)
     with torch.inference_mode(False), borrowed(score, device) as place:
         images = images.to(place, dtype_of(model), copy=images.is_inference())
-        classes, batch_size = check_fit(chosen, score, images, batch_size, memory, options)
+        with shapes(model) if "layer" in options else nullcontext() as outputs:
+            classes, batch_size = check_fit(chosen, score, images, batch_size, memory, options)
         target = resolve_target(target, score, images, classes, batch_size)
         if "baseline" in options:
             options["baseline"] = check_baseline(options["baseline"], images)
         if "segments" in options:
             options["segments"] = check_segments(options["segments"], images)
-        work = Work(batch_size, seed, classes)
+        work = Work(batch_size, seed, classes, kept={"shapes": outputs})
         maps, start = [], 0
         name = chosen.name + (how_long(chosen, score, images, batch_size, options) if progress else "")
         bar = tqdm(total=len(images), desc=name, disable=not progress)

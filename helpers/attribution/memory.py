@@ -53,7 +53,7 @@ class Peak(TorchDispatchMode):
 
 
 def storages(values: Any) -> list[torch.UntypedStorage]:
-    return [leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+    return [leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, Tensor) and not leaf.is_meta]
 
 
 def bytes_each(peak: Peak, images: Tensor, backward: bool) -> int:
