@@ -108,7 +108,7 @@ def compare(name: str, backend: str, model, plain, images, target, args) -> list
     ours = partial(attribute, model, some, codes, name, backend, batch_size=args.batch, **options)
     needed = 0 if name.startswith(LAYER) and "shap" not in name and "input" not in name else backward
     calls = {"ours": ours, "bare": partial(bare, model, some, forward * len(some), needed * len(some), args.batch)}
-    warm = [partial(attribute, model, some[:4], codes[:4], name, backend, batch_size=args.batch)]
+    warm = [partial(attribute, model, some[:4], codes[:4], name, backend, batch_size=args.batch, **options)]
     for peer in PEERS.get(name, {}) if backend == "torch" else ():
         function = with_xplique if peer == "xplique" else with_captum
         size = None if peer == "captum" else args.batch
