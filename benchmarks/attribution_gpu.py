@@ -5,9 +5,11 @@
 Every method of backends "torch", "captum" and "zennit", at its default options, on as many images as take about `--seconds`.
 Time is taken by CUDA events, on a CPU by the clock. "in the model" is the share between the begin and the end of a forward pass,
 and of a pass back from the logits to the image; a way back that ends at a layer is not seen. Where the number of passes is known,
-"bare passes" is the share that these would take in full batches without the method. Writes benchmarks/results/attribution_gpu.txt.
+"bare passes" is the share that these would take in full batches without the method. Writes
+benchmarks/results/attribution_gpu.txt.
 
-Without a GPU it runs, slowly; `--device cpu --side 32 --dtype float32 --model small --images 2 --few` tries it and writes nothing.
+Without a GPU it runs, slowly: `--device cpu --side 32 --dtype float32 --model small --images 2 --few` tries it, and writes
+nothing.
 """
 
 from __future__ import annotations
