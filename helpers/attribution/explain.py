@@ -235,6 +235,7 @@ def check_fit(
     # a number of images that the user wants is taken at its word, unless there is a limit as well
     if batch_size and memory is None:
         return output.shape[1], most
-    known = not chosen.by_channel
-    needed = (count or len(images)) * cost(chosen.name, chosen.backend, tuple(images.shape[2:]), **options)[0] if known else None
+    needed = None
+    if chosen.counted:
+        needed = (count or len(images)) * cost(chosen.name, chosen.backend, tuple(images.shape[2:]), **options)[0]
     return output.shape[1], fitting(most, each, images.device, memory, needed)

@@ -76,6 +76,11 @@ class Method:
         return "channels of the layer" in self.passes
 
     @property
+    def counted(self) -> bool:
+        """Whether its options and the size of an image say what an image costs."""
+        return not self.by_channel and (self.cost or METHODS.get((self.name, "torch"), self).cost) is not None
+
+    @property
     def defaults(self) -> dict[str, Any]:
         """The options and their defaults, read from the function's signature."""
         parameters = inspect.signature(self.function).parameters.values()
@@ -161,12 +166,15 @@ def cost(
 
     Raises
     ------
-    ValueError : unknown method, backend or option, or a number that depends on the model's `channels`, which are not given.
+    ValueError : unknown method, backend or option, a number that depends on the model's `channels`, which are not given, or a
+        method that was registered without its cost.
     """
     chosen = find_method(method, backend)
     known = METHODS.get((chosen.name, "torch"), chosen)
     if channels is None and chosen.by_channel:
         raise ValueError(f"channels: what {chosen.name} costs depends on the model, give the number of them: {chosen.passes}")
+    if not chosen.counted and not chosen.by_channel:
+        raise ValueError(f"method: {chosen.name} was registered without a cost; it says: {chosen.passes}")
     accepted = chosen.defaults
     given = {choose(name, accepted, f"options of {chosen.name} ({chosen.backend})"): value for name, value in options.items()}
     options = (known.defaults if chosen.cost is None else {}) | accepted | given | {"channels": channels}

@@ -50,7 +50,7 @@ def clock(images: Tensor) -> float:
 
 def how_long(chosen: Method, model: Score, images: Tensor, batch_size: int, options: dict[str, Any]) -> str:
     """", about 3 min" before a call that takes a minute or more, else an empty text."""
-    if chosen.by_channel:
+    if not chosen.counted:
         return ""
     forward, backward = cost(chosen.name, chosen.backend, tuple(images.shape[2:]), **options)
     function, passes = (slopes, backward) if backward else (scores, forward)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -215,6 +216,15 @@ def test_an_estimate_says_how_long(images, name, backend, options, passes):
     many = estimate(Slow(), (3000, 3, 16, 16), name, backend, **options)
     assert many.seconds == pytest.approx(5 * 3 * passes, rel=0.5) and many.memory > 3000 * 16 * 16 * 16
     assert str(many).startswith("about ") and f"for 3000 images: {passes} forward and" in str(many)
+
+
+def test_a_method_without_a_cost_runs_all_the_same(wide, images, monkeypatch):
+    known = METHODS["saliency", "captum"]
+    monkeypatch.setitem(METHODS, ("yours", "captum"), replace(known, name="yours", cost=None))
+    expected = attribute(wide, images, 1, "saliency")
+    assert_close(attribute(wide, images, 1, "yours", progress=True), expected)
+    with pytest.raises(ValueError, match="method: yours was registered without a cost; it says: 1 forward"):
+        estimate(wide, images, "yours")
 
 
 def test_an_estimate_of_every_method_can_be_had(wide):
