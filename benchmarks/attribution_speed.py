@@ -121,7 +121,7 @@ def compare(name: str, backend: str, model, plain, images, target, args) -> list
     rows = []
     for other in list(calls)[1:]:
         row = {"method": name, "backend": backend, "images": len(some), "forward": forward, "backward": backward}
-        row["against"] = other
+        row |= {"turns": args.repeats, "against": other}
         row |= {"processor s": middle["ours"][0], "its": middle[other][0], "ratio": middle["ours"][0] / middle[other][0]}
         row |= {"wall s": middle["ours"][1], "wall ratio": middle["ours"][1] / middle[other][1]}
         row["wanted"] = WANTED.get(other, PEERS.get(name, {}).get(other))
@@ -168,7 +168,7 @@ def main() -> None:
         target = model(images).argmax(1)
     plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
     head = f"{args.images} images of {args.side} px, ResNet-18, {args.batch} a pass, {args.steps} steps or samples, "
-    head += f"{torch.get_num_threads()} thread(s), median of {args.repeats}, torch {torch.__version__}"
+    head += f"{torch.get_num_threads()} thread(s), medians over turns, torch {torch.__version__}"
     path, kept = RESULTS / "attribution_speed.csv", []
     if args.only and path.exists():
         before = pd.read_csv(path)
