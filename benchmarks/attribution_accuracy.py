@@ -25,7 +25,7 @@ from matplotlib import pyplot as plt
 from helpers.attribution import attribute
 from helpers.files import whole
 from helpers.plots import use
-from helpers.plots.style import PALETTE
+from helpers.plots.style import PALETTE, alt
 from helpers.problem import load_problem
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -97,10 +97,11 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         colour, marker = STYLE[method]
         fixed = part.setting.str.startswith("tolerance").map({False: True, True: False})
         line, own = part[fixed], part[~fixed]
-        axes.plot(line.passes, line["median error"], color=colour, marker=marker, label=method.replace("_", " "))
+        label = "fixed steps, median image" if axes is left else f"{method}, fixed"
+        axes.plot(line.passes, line["median error"], color=colour, marker=marker, label=label)
         if axes is left:
-            axes.plot(line.passes, line["largest error"], color=colour, marker=marker, ls=":", label="the worst image")
-        label = "tolerance=, the worst image" if axes is left else f"{method.replace('_', ' ')}, tolerance="
+            axes.plot(line.passes, line["largest error"], color=colour, marker=marker, ls=":", label="fixed steps, worst image")
+        label = "tolerance=, worst image" if axes is left else f"{method}, tolerance="
         axes.scatter(
             own.passes, own["largest error" if axes is left else "median error"], s=110, marker=marker, facecolor="white",
             edgecolor="black", linewidth=1.5, zorder=3, label=label,
@@ -111,6 +112,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     for axes in (left, right):
         axes.set(xscale="log", yscale="log", xlabel="forward passes an image")
         axes.legend(fontsize=8)
+    alt(figure, "Error of maps against forward passes an image, on two logarithmic axes: it falls for fixed numbers and tolerances.")
     with whole(path) as part:
         figure.savefig(part)
 
