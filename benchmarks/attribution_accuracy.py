@@ -112,7 +112,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     for axes in (left, right):
         axes.set(xscale="log", yscale="log", xlabel="forward passes an image")
         axes.legend(fontsize=8)
-    alt(figure, "Error of maps against forward passes an image, on two logarithmic axes: it falls for fixed numbers and tolerances.")
+    alt(figure, "Error of maps against forward passes an image, on logarithmic axes: it falls, also for tolerances.")
     with whole(path) as part:
         figure.savefig(part)
 

@@ -18,6 +18,7 @@ from .score import Score, borrowed, check_images, check_model, dtype_of, trial
 from .segments import number_of_segments
 from .timing import duration, seconds_of
 
+SOME = 16  # images at most that are timed
 FEW = {"steps": 8, "samples": 8, "designs": 8}  # of a trial of a method that is not our own
 
 
@@ -61,7 +62,7 @@ def estimate(
 ) -> Estimate:
     """Time and memory of `attribute` for these images, from a few passes of this model on this device.
 
-    Our own loops are timed by bare passes, of which they consist to a few per cent; other backends by a trial on up to four
+    Our own loops are timed by bare passes, of which they consist to a few per cent; other backends by a trial on a few
     images with few steps or samples. The first trial of a backend imports its library.
 
     Parameters
@@ -103,14 +104,14 @@ def estimate(
 
 
 def examples(images: Tensor | np.ndarray | tuple[int, int, int, int]) -> tuple[int, Tensor]:
-    """How many images there are, and up to four of them."""
+    """How many images there are, and up to `SOME` of them."""
     if isinstance(images, (tuple, list, torch.Size)):
         whole = all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in images)
         if len(images) != 4 or not whole:
             raise ValueError(f"images: shape {tuple(images)!r}; expected four whole numbers above 0, (N, C, H, W)")
-        shape = (min(4, images[0]), *images[1:])
+        shape = (min(SOME, images[0]), *images[1:])
         return images[0], torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    return len(images), check_images(images[:4])
+    return len(images), check_images(images[:SOME])
 
 
 def of_rows(name: str, value: Any, count: int, rows: slice) -> Any:
@@ -141,9 +142,11 @@ def tried(
     if "stride" in options:
         few["stride"] = options["patch"]
     few, seconds = options | few, 0.0
+    work = [cost(chosen.name, chosen.backend, tuple(images.shape[2:]), **part) for part in (options, few)]
+    count = max(1, min(len(images), 2 * SOME // work[1][0]))  # a pass or two of some size
+    few = {name: of_rows(name, value, len(images), slice(count)) for name, value in few.items()}
     for _ in range(2):  # the first imports, traces, warms up
         began = time.perf_counter()
-        attribute(model, images, 0, chosen.name, chosen.backend, batch_size=batch_size, device=device, **few)
+        attribute(model, images[:count], 0, chosen.name, chosen.backend, batch_size=batch_size, device=device, **few)
         seconds = time.perf_counter() - began
-    work = [sum(cost(chosen.name, chosen.backend, tuple(images.shape[2:]), **part)) for part in (options, few)]
-    return seconds / len(images) * work[0] / work[1]
+    return seconds / count * sum(work[0]) / sum(work[1])
