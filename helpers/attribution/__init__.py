@@ -12,6 +12,9 @@
     quality(frame, group)                                              # are the maps equally good for all?
     concepts(model, faces, layers)                                     # does the decision depend on the group, layer by layer?
 
+    stream(model, faces, "maps.npy", method="saliency")                # of any number of images, to disk; goes on after a kill
+    estimate(model, images, method="rise")                             # beforehand: how long, how much memory, how many passes
+
 `methods()` and `metrics()` list what there is, what it needs and what it costs; `cost()` says it in numbers.
 """
 
@@ -37,6 +40,7 @@ from . import (  # noqa: F401
 )
 from .concepts import concepts
 from .dependence import baseline_dependence
+from .estimate import Estimate, estimate
 from .evaluate import evaluate, summary
 from .explain import attribute, random_maps
 from .faithfulness import curve
@@ -48,22 +52,28 @@ from .regions import regions
 from .sanity import randomisation_curve
 from .shift import shift
 from .similarity import rank_agreement
+from .stream import Maps, open_maps, stream
 
 __all__ = [
+    "Estimate",
+    "Maps",
     "attribute",
     "baseline_dependence",
     "concepts",
     "cost",
     "curve",
+    "estimate",
     "evaluate",
     "methods",
     "metrics",
+    "open_maps",
     "pixel_differences",
     "quality",
     "random_maps",
-    "rank_agreement",
     "randomisation_curve",
+    "rank_agreement",
     "regions",
     "shift",
+    "stream",
     "summary",
 ]

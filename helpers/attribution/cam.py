@@ -145,6 +145,7 @@ def eigen_cam(
     needs_gradient=False,
     deterministic=True,
     passes="1 + channels of the layer forward",
+    cost=lambda options, size: (1 + options["channels"], 0),
     per_channel=False,
     definition="ReLU of Σ w_k A_k, w the softmax over k of f(x H_k), H_k the enlarged A_k scaled to [0, 1] (Wang et al. 2020, "
     "algorithm 1; the score of the black image drops out of the softmax)",
@@ -172,6 +173,7 @@ def score_cam(
     needs_gradient=False,
     deterministic=True,
     passes="2 + channels of the layer forward",
+    cost=lambda options, size: (2 + options["channels"], 0),
     per_channel=False,
     definition="ReLU of Σ w_k A_k, w_k the drop of f when channel k is set to zero (Ramaswamy & Desai 2020, eq. 3 and 5, without "
     "the division by f, which would turn the map round where f is negative)",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -39,6 +40,7 @@ def over_layer(
     needs_gradient=True,
     deterministic=True,
     passes="1 forward + 1 backward",
+    cost=lambda options, size: (1, 1),
     per_channel=False,
     definition="Σ_k A_k ∂f/∂A_k at `layer` (default: the last feature map), upsampled bilinearly; Grad-CAM averages the "
     "gradients first",
@@ -56,8 +58,10 @@ def layer_gradient_x_activation(
     backend="captum",
     needs_gradient=True,
     deterministic=True,
-    passes=PASSES,
+    passes="(steps + 1) × (1 forward + 1 backward)",
+    cost=lambda options, size: (options["steps"] + 1,) * 2,
     per_channel=False,
+    room=1.5,
     definition="share of integrated gradients that flows through each place of `layer` (Dhamdhere et al. 2019); before "
     "upsampling it adds up to f(x) − f(b), where all paths lead through the layer",
 )
@@ -74,8 +78,13 @@ def layer_conductance(
     from captum.attr import LayerConductance
 
     # the layer's changes from step to step add up only if the first is at the baseline and the last at the image
-    path = {"n_steps": steps, "method": "riemann_trapezoid", "internal_batch_size": max(work.batch_size, 2 * len(images))}
-    return over_layer(LayerConductance, model, images, layer, baseline, target, **path)
+    path = {"n_steps": steps, "method": "riemann_trapezoid", "internal_batch_size": max(work.batch_size, 2)}
+    if layer is None:
+        layer = work.once("last feature layer", lambda: last_feature_layer(model.model, images[:1]))
+    # all steps of few images at a time, because Captum looks twice at the steps where it parts them
+    parts = zip(*(part.split(max(1, work.batch_size // (steps + 1))) for part in (images, baseline, target)), strict=True)
+    maps = [over_layer(LayerConductance, model, some, layer, base, codes, **path).detach() for some, base, codes in parts]
+    return torch.cat(maps)
 
 
 @method(
@@ -84,6 +93,7 @@ def layer_conductance(
     needs_gradient=True,
     deterministic=True,
     passes=PASSES,
+    cost=lambda options, size: (options["steps"],) * 2,
     per_channel=False,
     definition="mean of ∂f/∂A at `layer` over the way from the baseline to x, summed over channels (Leino et al. 2018)",
 )

@@ -15,7 +15,9 @@ from helpers.names import choose
 
 from . import captum, lrp, xplique
 from .baselines import baseline_of, check_baseline
-from .method import Method, Work, find_method, outside
+from .feature_layer import shapes
+from .memory import check_memory, fitting, with_less
+from .method import Method, Work, cost, find_method, outside
 from .score import (
     Score,
     borrowed,
@@ -24,10 +26,11 @@ from .score import (
     check_images,
     check_model,
     dtype_of,
-    first_scores,
     resolve_target,
+    trial,
 )
 from .segments import check_segments
+from .timing import how_long
 
 SESSIONS = {
     "torch": lambda score, work: nullcontext(score),
@@ -46,6 +49,8 @@ def attribute(
     *,
     channels: bool = False,
     batch_size: int | None = None,
+    memory: float | None = None,
+    first: int = 0,
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = False,
@@ -67,7 +72,10 @@ def attribute(
     backend : "torch" (our own loops, in full passes), "captum", "zennit", "xplique", or "auto" for the first of these that has
         the method
     channels : keep a value for each channel instead of their sum
-    batch_size : images in one pass; by default as many as keep memory bounded
+    batch_size : images in one pass; by default 64 up to 128 × 128 pixels, fewer above, four times as many on a GPU. Fewer, with a
+        warning, where half of the free memory has no room for so many; backend "torch" halves the number where a GPU runs out
+    memory : bytes that passes may take, in place of half of what is free; `attribution.estimate` says what they do take
+    first : number of the first image, where these are some of more: noise belongs to an image's number (backend "torch")
     seed : of the noise of sampled methods. Backend "torch" draws it image by image, from the seed and the image's number; the
         others batch by batch, so that there a map is repeated by the same seed and the same `batch_size`. No global random
         state changes
@@ -116,28 +124,42 @@ def attribute(
     score = Score(model)
     with torch.inference_mode(False), borrowed(score, device) as place:
         images = images.to(place, dtype_of(model), copy=images.is_inference())
-        batch_size = check_batch_size(batch_size, images)
-        classes = check_fit(chosen, score, images)
+        with shapes(model) if "layer" in options else nullcontext() as outputs:
+            classes, batch_size = check_fit(chosen, score, images, batch_size, memory, options)
         target = resolve_target(target, score, images, classes, batch_size)
         if "baseline" in options:
             options["baseline"] = check_baseline(options["baseline"], images)
         if "segments" in options:
             options["segments"] = check_segments(options["segments"], images)
-        work = Work(batch_size, seed, classes)
-        maps = []
-        with SESSIONS[chosen.backend](score, work) as session_model:
-            for start in tqdm(range(0, len(images), batch_size), desc=chosen.name, disable=not progress):
-                rows = slice(start, start + batch_size)
+        work = Work(batch_size, seed, classes, kept={"shapes": outputs})
+        maps, start = [], 0
+        name = chosen.name + (how_long(chosen, score, images, batch_size, options) if progress else "")
+        bar = tqdm(total=len(images), desc=name, disable=not progress)
+        with SESSIONS[chosen.backend](score, work) as session_model, bar:
+
+            def explained(size: int) -> tuple[Tensor, dict[str, list[Tensor]]]:
+                rows = slice(start, start + size)
                 batch = channels_last(images[rows])
-                now, here = dict(options), replace(work, first=start)
+                now, here = dict(options), replace(work, first=first + start, batch_size=size, told={})
                 if "baseline" in now:
-                    now["baseline"] = channels_last(baseline_of(now["baseline"], batch, rows, seed))
+                    number = rows if isinstance(now["baseline"], Tensor) else slice(first + start, first + start + size)
+                    now["baseline"] = channels_last(baseline_of(now["baseline"], batch, number, seed))
                 if "segments" in now:
                     now["segments"] = now["segments"][rows]
                 found = chosen.function(session_model, batch, target[rows], here, **now).detach()
-                if chosen.per_channel and not channels:
-                    found = found.sum(1)
-                maps.append(found.to("cpu", torch.float32).contiguous())
+                found = found.sum(1) if chosen.per_channel and not channels else found
+                return found.to("cpu", torch.float32).contiguous(), here.told
+
+            while start < len(images):
+                if chosen.backend == "torch":
+                    (found, told), batch_size = with_less(batch_size, explained)
+                else:  # there a map may depend on how many images a pass has
+                    found, told = explained(batch_size)
+                maps.append(found)
+                start += len(found)
+                bar.update(len(found))
+                for key, values in told.items():
+                    work.told.setdefault(key, []).extend(values)
     if report is not None:
         report.update({name: torch.cat(parts) for name, parts in work.told.items()})
     return torch.cat(maps)
@@ -195,11 +217,22 @@ def check_values(options: dict[str, Any], images: Tensor) -> None:
         choose(options["composite"], lrp.COMPOSITES, "composite")
 
 
-def check_fit(chosen: Method, score: Score, images: Tensor) -> int:
-    """The number of classes, from one pass over one image that also shows whether there is a gradient."""
+def check_fit(
+    chosen: Method,
+    score: Score,
+    images: Tensor,
+    batch_size: int | None,
+    memory: float | None,
+    options: dict[str, Any],
+    count: int | None = None,
+) -> tuple[int, int]:
+    """The number of classes and the images of a pass, from a pass over one image that also shows whether there is a gradient.
+
+    `images` are all, or some of `count`.
+    """
+    most, memory = check_batch_size(batch_size, images), check_memory(memory)
     opaque = getattr(score.model, "opaque", False)
-    with torch.enable_grad():
-        output = first_scores(score, images[:1].clone().requires_grad_(chosen.needs_gradient or opaque))
+    output, each = trial(score, images, chosen.needs_gradient or opaque, chosen.room)
     if chosen.needs_gradient and not output.requires_grad:
         raise ValueError(
             f"model: no gradient reaches the image, and {chosen.name} needs it; without one work {outside(gradient=False)}"
@@ -209,4 +242,10 @@ def check_fit(chosen: Method, score: Score, images: Tensor) -> int:
             f"model: {chosen.name} looks at layers, and PyTorch sees none inside of an ONNX file, an exported program, a Keras "
             f"model or a function; without them work {outside(gradient=output.requires_grad)}"
         )
-    return output.shape[1]
+    # a number of images that the user wants is taken at its word, unless there is a limit as well
+    if batch_size and memory is None:
+        return output.shape[1], most
+    needed = None
+    if chosen.counted:
+        needed = (count or len(images)) * cost(chosen.name, chosen.backend, tuple(images.shape[2:]), **options)[0]
+    return output.shape[1], fitting(most, each, images.device, memory, needed)

@@ -22,13 +22,15 @@ SAME = 0.5  # correlation of a map with itself made again: sampled methods stay 
 class Explainer:
     """`explainer(model, images, target)` -> maps float64 (n, H, W), `batch_size` images at a time.
 
-    `method` and `options` say how, where it is a method of `methods()`; else None and {}.
+    `method` and `options` say how, where it is a method of `methods()`; else None and {}. `room` is the memory of its passes, in
+    that of plain ones.
     """
 
     function: Callable[[nn.Module, Tensor, Tensor], Tensor | np.ndarray]
     batch_size: int
     method: str | None
     options: Mapping[str, Any]
+    room: float = 1.0
 
     def __call__(self, model: nn.Module, images: Tensor, target: Tensor) -> np.ndarray:
         maps = []
@@ -65,7 +67,7 @@ def explainer(explain: Explain, name: str, batch_size: int, seed: int) -> Explai
         def again(model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
             return attribute(model, images, target, method, backend, batch_size=batch_size, seed=seed, **options)
 
-        return Explainer(again, batch_size, found.name, options)
+        return Explainer(again, batch_size, found.name, options, found.room)
     if callable(explain):
         return Explainer(explain, batch_size, None, {})
     raise ValueError(

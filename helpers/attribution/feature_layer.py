@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from helpers.models import layers
 
@@ -50,13 +51,38 @@ def feature_layer(model: Score, layer: str | nn.Module | None, images: Tensor, t
     ------
     ValueError : no such layer, or its output is neither a map (N, k, h, w) nor tokens (N, T, d) that tile the image.
     """
-    return work.once("feature layer", lambda: find(model, layer, images[:1], target[:1]))
+    return work.once("feature layer", lambda: find(model, layer, images[:1], target[:1], work.kept.get("shapes")))
 
 
-def find(model: Score, layer: str | nn.Module | None, example: Tensor, target: Tensor) -> FeatureLayer:
+@contextmanager
+def shapes(model: nn.Module) -> Iterator[dict[str, Any]]:
+    """Inside the block, the dict yielded fills with what each layer puts out, in the order they run: tensors without values."""
+    outputs: dict[str, Any] = {}
+    empty = lambda part: part.detach().to("meta") if isinstance(part, Tensor) else part
+
+    def keep(name: str, output: Any) -> None:
+        outputs[name] = tree_map(empty, output)
+
+    hooks = [
+        module.register_forward_hook(lambda module, args, output, name=name: keep(name, output))
+        for name, module in model.named_modules()
+        if name
+    ]
+    try:
+        yield outputs
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def find(
+    model: Score, layer: str | nn.Module | None, example: Tensor, target: Tensor, outputs: dict[str, Any] | None = None
+) -> FeatureLayer:
+    """The layer, by what all of them put out for one image: `outputs`, of a pass that was made anyway, or of a new one."""
     inner = model.model
-    with layers.capture(inner, *(name for name, _ in inner.named_modules() if name)) as outputs, torch.no_grad():
-        inner(example)
+    if outputs is None:
+        with shapes(inner) as outputs, torch.no_grad():
+            inner(example)
     order = list(outputs)  # as the layers ran
     convolutions = [name for name in order if isinstance(inner.get_submodule(name), nn.Conv2d)]
     convolved = [outputs[name] for name in convolutions]

@@ -246,6 +246,8 @@ def box(steps: Unrolled, images: Tensor) -> dict[str, Tensor]:
     needs_gradient=True,
     deterministic=True,
     passes="1 forward + 1 backward of 2 to 5 times the usual work, by the rules",
+    cost=lambda options, size: (1, 1),
+    room=5,
     definition="relevance f(x) handed back layer by layer; composite: "
     + ", ".join(COMPOSITES)
     + " (ε rule everywhere); their parameters as options. Batch norms merged, other factors passed",
@@ -299,6 +301,8 @@ def propagate(steps: Unrolled, composite: Any, images: Tensor, target: Tensor, r
     needs_gradient=True,
     deterministic=True,
     passes="1 forward + 1 backward",
+    cost=lambda options, size: (1, 1),
+    room=1.5,
     definition="∂f/∂x in which each ReLU passes back what is positive there and had a positive input; as Captum's",
 )
 def guided_backprop(model: Score, images: Tensor, target: Tensor, work: Work) -> Tensor:
@@ -313,6 +317,8 @@ def guided_backprop(model: Score, images: Tensor, target: Tensor, work: Work) ->
     needs_gradient=True,
     deterministic=True,
     passes="1 forward + 1 backward",
+    cost=lambda options, size: (1, 1),
+    room=1.5,
     definition="∂f/∂x in which each ReLU passes back what is positive there, whatever its input was; as Captum's",
 )
 def deconvolution(model: Score, images: Tensor, target: Tensor, work: Work) -> Tensor:

@@ -69,6 +69,17 @@ class Method:
     passes: str
     definition: str
     cost: Cost | None = None
+    room: float = 1.0
+
+    @property
+    def by_channel(self) -> bool:
+        """Whether it takes a pass for each channel of a layer, so that its cost depends on the model."""
+        return "channels of the layer" in self.passes
+
+    @property
+    def counted(self) -> bool:
+        """Whether its options and the size of an image say what an image costs."""
+        return not self.by_channel and (self.cost or METHODS.get((self.name, "torch"), self).cost) is not None
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -92,6 +103,7 @@ def method(
     definition: str,
     per_channel: bool = True,
     cost: Cost | None = None,
+    room: float = 1.0,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register the decorated function as method `name` of `backend`; a second one of that name is an error.
 
@@ -104,15 +116,17 @@ def method(
     passes : str, the cost for one image, in forward and backward passes and in terms of the options
     definition : str, what exactly is computed, and where another backend differs
     per_channel : bool, whether a value per channel exists; a patch or a layer has only one per pixel
-    cost : function of options and image size (H, W), `passes` as numbers: forward and backward passes of one image; None where
-        they depend on the model
+    cost : function of options and image size (H, W), `passes` as numbers: forward and backward passes of one image; by default
+        that of the method of this name on backend "torch". Where they depend on the layer, `options["channels"]` has its number
+        of channels
+    room : float, the memory that a batch takes, in that of a plain pass over as many images (with a gradient, if it needs one)
     """
 
     def register(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         if (name, backend) in METHODS:
             raise ValueError(f"name: method {name!r} of backend {backend!r} is already registered")
         METHODS[name, backend] = Method(
-            name, backend, function, needs_gradient, deterministic, per_channel, passes, definition, cost
+            name, backend, function, needs_gradient, deterministic, per_channel, passes, definition, cost, room
         )
         return function
 
@@ -144,7 +158,11 @@ def outside(gradient: bool) -> str:
 
 
 def cost(
-    method: str = "integrated_gradients", backend: str = "auto", size: tuple[int, int] = (64, 64), **options: Any
+    method: str = "integrated_gradients",
+    backend: str = "auto",
+    size: tuple[int, int] = (64, 64),
+    channels: int | None = None,
+    **options: Any,
 ) -> tuple[int, int]:
     """What one image takes before any is explained: forward and backward passes.
 
@@ -152,6 +170,7 @@ def cost(
     ----------
     method, backend, **options : as in `attribute`
     size : (H, W) of the images in pixels
+    channels : of the layer, for Score-CAM and Ablation-CAM, which take a pass for each
 
     Returns
     -------
@@ -159,16 +178,19 @@ def cost(
 
     Raises
     ------
-    ValueError : unknown method, backend or option, or a number that depends on the model, as that of a layer's channels.
+    ValueError : unknown method, backend or option, a number that depends on the model's `channels`, which are not given, or a
+        method that was registered without its cost.
     """
     chosen = find_method(method, backend)
     known = METHODS.get((chosen.name, "torch"), chosen)
-    function = chosen.cost or known.cost
-    if function is None:
-        raise ValueError(f"method: what {chosen.name} costs depends on the model: {chosen.passes}")
+    if channels is None and chosen.by_channel:
+        raise ValueError(f"channels: what {chosen.name} costs depends on the model, give the number of them: {chosen.passes}")
+    if not chosen.counted and not chosen.by_channel:
+        raise ValueError(f"method: {chosen.name} was registered without a cost; it says: {chosen.passes}")
     accepted = chosen.defaults
     given = {choose(name, accepted, f"options of {chosen.name} ({chosen.backend})"): value for name, value in options.items()}
-    return function((known.defaults if chosen.cost is None else {}) | accepted | given, size)
+    options = (known.defaults if chosen.cost is None else {}) | accepted | given | {"channels": channels}
+    return (chosen.cost or known.cost)(options, size)
 
 
 def methods() -> pd.DataFrame:

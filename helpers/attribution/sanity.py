@@ -194,7 +194,8 @@ def randomisation_curve(
     check_model(model)
     rows = []
     with torch.inference_mode(False), borrowed(model, device) as place:
-        ready = prepare(model, images, target, batch_size, place)
+        room = explainers(explain, [""], 1, seed)[""].room
+        ready = prepare(model, images, target, batch_size, place, backward=True, room=room)
         again = explainers(explain, [""], ready.batch_size, seed)[""]
         order = weighted_layers(model, ready.images[:1])
         if not order:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from helpers.models.running import device_of, usable_device
 
+from .memory import Peak, bytes_each, check_memory, fitting, with_less
+
 OVERSHOOT = 1e-3  # resampled images may leave [0, 1] by a hair
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -130,8 +132,8 @@ def resolve_target(
     """
     if target is None:
         with torch.no_grad():
-            parts = images.split(batch_size)
-            return torch.cat([score(channels_last(part)).argmax(1) for part in parts])
+            predicted = lambda size: torch.cat([score(channels_last(part)).argmax(1) for part in images.split(size)])
+            return with_less(batch_size, predicted)[0]
     codes = torch.as_tensor(target)
     if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
         raise ValueError(f"target: {codes.dtype}; expected a class code (int) or one for each image")
@@ -185,12 +187,30 @@ def prepare(
     target: int | Tensor | np.ndarray | None,
     batch_size: int | None,
     place: torch.device,
+    memory: float | None = None,
+    backward: bool = False,
+    room: float = 1.0,
 ) -> Ready:
-    """Check images, model and target against each other, with one pass over one image (all, if no target is given)."""
+    """Check images, model and target against each other, with one pass over one image (all, if no target is given).
+
+    `backward` says whether there will be passes with a gradient too, which take more memory, and `room` how much more than plain
+    ones.
+    """
     images = check_images(images)
     images = images.to(place, dtype_of(model), copy=images.is_inference())
-    batch_size = check_batch_size(batch_size, images)
-    score = Score(model)
-    with torch.no_grad():
-        classes = first_scores(score, images).shape[1]
-    return Ready(images, resolve_target(target, score, images, classes, batch_size), batch_size)
+    most, memory = check_batch_size(batch_size, images), check_memory(memory)
+    output, each = trial(Score(model), images, backward, room)
+    batch_size = most if batch_size and memory is None else fitting(most, each, images.device, memory)
+    target = resolve_target(target, Score(model), images, output.shape[1], batch_size)
+    return Ready(images, target, batch_size)
+
+
+def trial(score: Score, images: Tensor, backward: bool, room: float = 1.0) -> tuple[Tensor, int]:
+    """Scores (1, classes) of the first image, and the bytes that an image takes in a pass of `room` times the usual memory.
+
+    With `backward` the scores have a gradient, if the model has one.
+    """
+    one = images[:1].clone().requires_grad_(backward)
+    with Peak() as peak, torch.set_grad_enabled(backward):
+        output = first_scores(score, one)
+    return output, int(room * bytes_each(peak, images, backward))

@@ -15,6 +15,14 @@ def grid(height: int, width: int, count: int) -> Tensor:
     return rows[:, None] * count + columns
 
 
+def number_of_segments(segments: Segments) -> int:
+    """How many segments an image has, at most: of a grid's count, or a mask (H, W) or (N, H, W)."""
+    if isinstance(segments, (int, np.integer)):
+        return int(segments) ** 2
+    codes = torch.as_tensor(segments).flatten(-2)
+    return max(len(image.unique()) for image in codes.reshape(-1, codes.shape[-1]))
+
+
 def check_segments(segments: Segments, images: Tensor) -> Tensor:
     """Codes int64 (N, H, W), from 0 without gaps over all images, of a grid's count or a mask (H, W) or (N, H, W).
 

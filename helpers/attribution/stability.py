@@ -116,7 +116,8 @@ def sensitivity_max(case: Case, *, samples: int = 10, radius: float = 0.02, clip
     def maps(images: Tensor | tuple[Tensor], target: Tensor) -> Tensor | tuple[Tensor]:
         if isinstance(images, tuple):  # Captum passes the images themselves in a tuple, and wants their maps in one
             return (maps(images[0], target),)
-        return torch.from_numpy(case.explain(case.model, images, target))
+        # Captum repeats a target with its image, but not one that is alone
+        return torch.from_numpy(case.explain(case.model, images, target.expand(len(images)) if len(target) == 1 else target))
 
     def shifted(images: Tensor) -> Tensor:
         moved = images + torch.empty(images.shape).uniform_(-radius, radius).to(images)

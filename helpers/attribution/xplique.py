@@ -88,6 +88,7 @@ def tensor(maps: Any) -> Tensor:
     needs_gradient=True,
     deterministic=True,
     passes="1 forward + 1 backward",
+    cost=lambda options, size: (1, 1),
     definition="|∂f/∂x|, summed over channels (Xplique alone would take their maximum); absolute=False keeps the sign",
 )
 def saliency(model: Any, images: Tensor, target: Tensor, work: Work, *, absolute: bool = True) -> Tensor:
@@ -105,6 +106,7 @@ def saliency(model: Any, images: Tensor, target: Tensor, work: Work, *, absolute
     needs_gradient=True,
     deterministic=True,
     passes="1 forward + 1 backward",
+    cost=lambda options, size: (1, 1),
     definition="x ∂f/∂x with x in [0, 1], summed over channels (Xplique alone would take their mean)",
 )
 def gradient_input(model: Any, images: Tensor, target: Tensor, work: Work) -> Tensor:
@@ -206,6 +208,7 @@ def vargrad(model: Any, images: Tensor, target: Tensor, work: Work, *, samples: 
     passes="1 + ⌊(H − patch)/stride + 1⌋ × ⌊(W − patch)/stride + 1⌋ forward",
     cost=lambda options, size: (1 + math.prod((side - options["patch"]) // options["stride"] + 1 for side in size), 0),
     per_channel=False,
+    room=2,
     definition="mean drop of f over the patches that cover a pixel (Xplique alone would sum); "
     "a border that no whole patch reaches is 0, where Captum cuts the patch",
 )

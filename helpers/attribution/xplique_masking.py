@@ -24,6 +24,7 @@ from .xplique import one_hot, rows, tensor, with_baseline
     passes="samples forward",
     cost=lambda options, size: (options["samples"], 0),
     per_channel=False,
+    room=2,
     definition="Σ f(x under m) m / (Σ m + 0.0001); all images share their masks, and those of one pass are cut out at one place, "
     "where ours are drawn anew for each",
 )
@@ -52,6 +53,7 @@ def rise(
     passes="samples forward",
     cost=lambda options, size: (options["samples"], 0),
     per_channel=False,
+    room=2,
     definition="slopes of a ridge regression (`penalty`) of f on which segments show, each with probability `keep`, weighted by "
     "exp(−‖x − x'‖² / width²) (Ribeiro et al. 2016); hidden segments take one colour, the baseline's (Xplique alone: grey)",
 )
@@ -89,6 +91,7 @@ def lime(
     passes="samples forward",
     cost=lambda options, size: (options["samples"], 0),
     per_channel=False,
+    room=2,
     definition="slopes of a least-squares regression of f on which segments show, drawn by Shapley's kernel (Lundberg & Lee "
     "2017), with a free constant, so that they need not add up to f(x) − f(b); segments and baseline as in lime",
 )
@@ -116,6 +119,7 @@ def kernel_shap(
     passes="designs × (grid² + 2) forward",
     cost=lambda options, size: (options["designs"] * (options["grid"] ** 2 + 2), 0),
     per_channel=False,
+    room=2,
     definition="total Sobol index of each cell: its share, alone and with others, in the variance of f when cells are mixed with "
     "the baseline by a Sobol sequence (Fel et al. 2021); not signed; `estimator` jansen, homma, janon, glen or saltelli",
 )
@@ -153,6 +157,7 @@ def sobol(
     passes="designs forward",
     cost=lambda options, size: (options["designs"], 0),
     per_channel=False,
+    room=2,
     definition="Hilbert–Schmidt independence criterion between f and whether a cell shows, over a Sobol sequence of masks "
     "(Novello et al. 2022), with a Gaussian kernel on f as wide as the median of f; not signed; `estimator` is the cells' "
     "kernel: binary, rbf or sobolev",

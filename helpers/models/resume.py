@@ -18,6 +18,8 @@ def fingerprint(*arrays) -> str:
     """Sixteen hexadecimal digits that differ where the tensors or arrays differ in shape, type or bytes."""
     digest = hashlib.sha256()
     for array in arrays:
+        if isinstance(array, torch.Tensor) and array.dtype == torch.bfloat16:
+            array = array.view(torch.int16)  # NumPy has no such type
         array = np.ascontiguousarray(array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else array)
         digest.update(f"{array.shape}{array.dtype}".encode())
         digest.update(array.tobytes())

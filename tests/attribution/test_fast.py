@@ -265,7 +265,7 @@ def test_what_a_method_costs_is_known_beforehand():
     assert cost("integrated_gradients", tolerance=0.01, most=100) == (102, 100)
     assert cost("rise") == cost("rise", "xplique") == (1000, 0)
     assert cost("sobol", grid=4, designs=16) == (16 * 18, 0)
-    with pytest.raises(ValueError, match="method: what score_cam costs depends on the model"):
+    with pytest.raises(ValueError, match="channels: what score_cam costs depends on the model"):
         cost("score_cam")
     with pytest.raises(ValueError, match="Did you mean 'steps'"):
         cost(step=3)

@@ -66,6 +66,15 @@ def test_sensitivity_max_is_captums(cnn, images):
     assert ours == pytest.approx(theirs.detach().numpy(), rel=1e-4)
 
 
+def test_sensitivity_max_of_one_image(cnn, images):
+    """Captum repeats a target for its shifted copies, but not one that is alone."""
+    maps = attribute(cnn, images, 1, "saliency")
+    values = [
+        evaluate(cnn, images[:n], maps[:n], 1, "sensitivity_max", explain="saliency", samples=4).value[0] for n in (1, 2)
+    ]
+    assert 0 < values[0] < 3 * values[1]
+
+
 def test_sensitivity_max_by_hand(linear, weight, images):
     """Of the map w·x the shift that moves it most is at a corner of the box: no sample may exceed it."""
     explain = lambda model, some, target: (some * weight[1]).sum(1)
