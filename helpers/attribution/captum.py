@@ -33,6 +33,7 @@ def session(score: Score, work: Work) -> Iterator[Score]:
     needs_gradient=True,
     deterministic=True,
     passes="1 forward + 1 backward",
+    cost=lambda options, size: (1, 1),
     definition="|∂f/∂x|, summed over channels; absolute=False keeps the sign",
 )
 def saliency(model: Score, images: Tensor, target: Tensor, work: Work, *, absolute: bool = True) -> Tensor:
@@ -47,6 +48,7 @@ def saliency(model: Score, images: Tensor, target: Tensor, work: Work, *, absolu
     needs_gradient=True,
     deterministic=True,
     passes="1 forward + 1 backward",
+    cost=lambda options, size: (1, 1),
     definition="x ∂f/∂x with x in [0, 1], before the model's own normalisation",
 )
 def gradient_input(model: Score, images: Tensor, target: Tensor, work: Work) -> Tensor:
@@ -166,6 +168,7 @@ def vargrad(model: Score, images: Tensor, target: Tensor, work: Work, *, samples
     needs_gradient=True,
     deterministic=False,
     passes="samples × (1 forward + 1 backward)",
+    cost=lambda options, size: (options["samples"], options["samples"]),
     definition="mean of (x + noise − b) ∂f/∂x at a random point between b and x + noise, b drawn from the `baselines` "
     "(names, pixel values, or a tensor (M, C, H, W)); on average adds up to the mean of f(x) − f(b) (Lundberg & Lee 2017)",
 )

@@ -141,6 +141,7 @@ class RescaledMax(torch.autograd.Function):
     needs_gradient=True,
     deterministic=True,
     passes="2 forward + 2 backward",
+    cost=lambda options, size: (2, 2),
     definition="DeepLift's rescale rule: (x − b) times the slope, where each nonlinear function's is Δout/Δin; "
     "adds up to f(x) − f(b), or is refused",
 )
@@ -188,6 +189,7 @@ def check_complete(maps: Tensor, scores: Tensor, target: Tensor, native: set[str
     needs_gradient=True,
     deterministic=True,
     passes="baselines × (2 forward + 2 backward)",
+    cost=lambda options, size: (2 * len(options["baselines"]), 2 * len(options["baselines"])),
     definition="mean of DeepLift over the `baselines`: names, pixel values, or a tensor (M, C, H, W)",
 )
 def deeplift_shap(

@@ -56,6 +56,7 @@ def with_relus(model: Score, images: Tensor, name: str) -> Unrolled:
     needs_gradient=True,
     deterministic=True,
     passes="1 forward + 1 backward",
+    cost=lambda options, size: (1, 1),
     definition="∂f/∂x in which each ReLU passes back what is positive there and had a positive input (Springenberg et al. 2015)",
 )
 def guided_backprop(model: Score, images: Tensor, target: Tensor, work: Work) -> Tensor:
@@ -70,6 +71,7 @@ def guided_backprop(model: Score, images: Tensor, target: Tensor, work: Work) ->
     needs_gradient=True,
     deterministic=True,
     passes="1 forward + 1 backward",
+    cost=lambda options, size: (1, 1),
     definition="∂f/∂x in which each ReLU passes back what is positive there, whatever its input was (Zeiler & Fergus 2014)",
 )
 def deconvolution(model: Score, images: Tensor, target: Tensor, work: Work) -> Tensor:
@@ -91,6 +93,7 @@ def rule_of_relus(explainer: type, model: Score, images: Tensor, target: Tensor,
     needs_gradient=True,
     deterministic=True,
     passes="2 forward + 2 backward",
+    cost=lambda options, size: (2, 2),
     definition="guided_backprop times grad_cam at `layer` (upsampled bilinearly, where Captum alone repeats pixels)",
 )
 def guided_grad_cam(

@@ -39,6 +39,7 @@ def over_layer(
     needs_gradient=True,
     deterministic=True,
     passes="1 forward + 1 backward",
+    cost=lambda options, size: (1, 1),
     per_channel=False,
     definition="Σ_k A_k ∂f/∂A_k at `layer` (default: the last feature map), upsampled bilinearly; Grad-CAM averages the "
     "gradients first",
@@ -57,6 +58,7 @@ def layer_gradient_x_activation(
     needs_gradient=True,
     deterministic=True,
     passes=PASSES,
+    cost=lambda options, size: (options["steps"], options["steps"]),
     per_channel=False,
     definition="share of integrated gradients that flows through each place of `layer` (Dhamdhere et al. 2019); before "
     "upsampling it adds up to f(x) − f(b), where all paths lead through the layer",
@@ -84,6 +86,7 @@ def layer_conductance(
     needs_gradient=True,
     deterministic=True,
     passes=PASSES,
+    cost=lambda options, size: (options["steps"], options["steps"]),
     per_channel=False,
     definition="mean of ∂f/∂A at `layer` over the way from the baseline to x, summed over channels (Leino et al. 2018)",
 )

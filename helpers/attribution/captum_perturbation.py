@@ -15,7 +15,7 @@ from helpers.models.running import untouched_random_state
 
 from .method import Work, method
 from .score import Score
-from .segments import Segments
+from .segments import Segments, count
 
 
 @method(
@@ -24,6 +24,7 @@ from .segments import Segments
     needs_gradient=False,
     deterministic=True,
     passes="1 + segments forward",
+    cost=lambda options, size: (1 + count(options["segments"]), 0),
     per_channel=False,
     definition="drop of f when a pixel's segment is replaced by the baseline; segments: a grid's rows, or an integer mask",
 )
@@ -49,6 +50,7 @@ def feature_ablation(
     needs_gradient=False,
     deterministic=False,
     passes="1 + samples × segments forward",
+    cost=lambda options, size: (1 + options["samples"] * count(options["segments"]), 0),
     per_channel=False,
     definition="mean gain of f when a pixel's segment joins those before it in `samples` random orders (Castro et al. 2009); "
     "over the segments adds up to f(x) − f(b)",
@@ -78,6 +80,7 @@ def shapley_value_sampling(
     needs_gradient=False,
     deterministic=False,
     passes="samples forward",
+    cost=lambda options, size: (options["samples"], 0),
     per_channel=False,
     definition="Shapley values of segments by weighted least squares over `samples` random sets (Lundberg & Lee 2017); "
     "over the segments adds up to f(x) − f(b); needs more samples than segments",
@@ -103,6 +106,7 @@ def kernel_shap(
     needs_gradient=False,
     deterministic=False,
     passes="samples forward",
+    cost=lambda options, size: (options["samples"], 0),
     per_channel=False,
     definition="weights of a ridge regression (`penalty`) of f on which segments are shown, in `samples` random halves, "
     "weighted by exp(−d²/`nearness`²) with the cosine distance d to the whole image (Ribeiro et al. 2016, as in its image code)",

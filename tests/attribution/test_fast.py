@@ -265,6 +265,9 @@ def test_what_a_method_costs_is_known_beforehand():
     assert cost("integrated_gradients", tolerance=0.01, most=100) == (102, 100)
     assert cost("rise") == cost("rise", "xplique") == (1000, 0)
     assert cost("sobol", grid=4, designs=16) == (16 * 18, 0)
+    assert cost("saliency") == (1, 1) and cost("deeplift_shap") == (8, 8)
+    assert cost("feature_ablation", segments=4) == (17, 0)
+    assert cost("shapley_value_sampling", segments=torch.tensor([[0, 0], [3, 7]]), samples=5) == (16, 0)
     with pytest.raises(ValueError, match="method: what score_cam costs depends on the model"):
         cost("score_cam")
     with pytest.raises(ValueError, match="Did you mean 'steps'"):
