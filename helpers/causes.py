@@ -1,19 +1,20 @@
 """Networks whose cause is known by construction, and checked: what a map of them has to point at.
 
 Faces are drawn in which mouth (smiling or not) and glasses (worn or not) are independent of each other and of all else. A network
-learns one of three labels: whether the mouth smiles, whether glasses are worn, and whether exactly one of the two holds. The
-third is an exclusive or because then *both* causes are needed in every picture: to redraw either turns the label around. (Of
-"smiling with glasses" that is true of one cell in four; a sober face without glasses keeps its label whichever is redrawn.)
+learns one of three labels: whether the mouth smiles, whether glasses are worn, and which of the four combinations holds. Of the
+third *both* causes are needed in every picture: to redraw either makes it another combination. (Of "smiling with glasses, or
+not" that is true of one cell in four, as a sober face without glasses keeps its label whichever is redrawn. Of an exclusive or it
+is always true, but a network of this size only learned that by heart.)
 
 That the label depends on a part does not make the network depend on it. So each picture is redrawn with one attribute changed and
-nothing else, and is kept only if the network's decision turns around for every attribute of its cause and for no other attribute,
-nor for another background. What is kept is true of this network and this picture, not only of how they were meant.
+nothing else, and is kept only if the network's decision changes for every attribute of its cause and for no other attribute, nor
+for another background. What is kept is true of this network and this picture, not only of how they were meant.
 
 Where the cause lies is known too: the mask of an attribute holds every pixel whose 8-bit colour changes as it is redrawn, glasses
 worn or not (in a face without glasses, the evidence that there are none lies where they would be). Pixels outside are the same
-in both pictures, so that nothing there can have turned the decision around. Three limits: a mask is an outer bound, of which a
-network may use a part; blur widens it; and what a *score* leans on without turning a decision (a beard that makes "smiling" a
-little likelier, say) is not ruled out for the rest of the picture.
+in both pictures, so that nothing there can have changed the decision. Three limits: a mask is an outer bound, of which a network
+may use a part; blur widens it; and what a *score* leans on without changing a decision (a beard that makes "smiling" a little
+likelier, say) is not ruled out for the rest of the picture.
 
 Truth was planted before: Yang & Kim 2019 paste objects into scenes and compare models trained on either, Arras et al. 2022 ask
 questions of rendered scenes whose answer lies on known objects, Zhou et al. 2022 change photographs so that a feature must be
@@ -112,7 +113,7 @@ def known_causes(
     Returns
     -------
     KnownCauses, with `checks`: `problem, seed, balanced_accuracy` (of `test` faces), `checked` pictures, the share
-    that `agree`, and the share of decisions that turn around when each attribute is redrawn (`smiling`, …, `background`).
+    that `agree`, and the share of decisions that change when each attribute is redrawn (`smiling`, …, `background`).
 
     Raises
     ------
@@ -162,9 +163,13 @@ def known_causes(
 
 
 def with_label(faces, problem: str):
-    """The same faces, to be told apart by whether an odd number of the problem's attributes hold: its one, or one of two."""
-    other = faces.subset(slice(None))
-    other.table[f"label: {problem}"] = np.logical_xor.reduce([faces.table[name].astype(bool) for name in LABELS[problem]])
+    """The same faces, to be told apart by the attributes of the problem's cause: its one, or all combinations of several."""
+    other, names = faces.subset(slice(None)), LABELS[problem]
+    label = other.table[names[0]].astype(bool)
+    if len(names) > 1:
+        said = [np.where(other.table[name].astype(bool), name, f"not {name}") for name in names]
+        label = [", ".join(each) for each in zip(*said, strict=True)]
+    other.table[f"label: {problem}"] = label
     return other.relabel(target=f"label: {problem}")
 
 
@@ -185,7 +190,7 @@ def redrawn(faces, row: int, seed: int = 0) -> dict[str, Tensor]:
 def check(
     network: nn.Module, cause: Sequence[str], images: Tensor, labels: np.ndarray, looked: Sequence[Mapping[str, Tensor]]
 ) -> pd.DataFrame:
-    """Does the decision turn around with each attribute of the cause, and with nothing else?
+    """Does the decision change with each attribute of the cause, and with nothing else?
 
     Parameters
     ----------
@@ -222,8 +227,8 @@ def refusal(problem: str, seed: int, row: Mapping[str, float]) -> str:
     flips = ", ".join(f"{name} {row[name]:.0%}" for name in (*ATTRIBUTES, "background") if name in row)
     return (
         f"networks: that for {problem!r} (seed {seed}) does not do what it was built for: balanced accuracy "
-        f"{row['balanced_accuracy']:.2f}, {row['agree']:.0%} of {row['checked']} pictures pass the check; decisions that turn "
-        f"around as one thing is redrawn: {flips}. Train it on more faces or for more epochs"
+        f"{row['balanced_accuracy']:.2f}, {row['agree']:.0%} of {row['checked']} pictures pass the check; decisions that change "
+        f"as one thing is redrawn: {flips}. Train it on more faces or for more epochs"
     )
 
 

@@ -9,15 +9,13 @@ part of the picture, averaged over the problems (the mouth, the glasses, both); 
 the curve. Maps explain the decision that the network takes. Three rows know nothing of the network: random maps, an edge detector
 and a bump in the middle; a fourth is the mask of the cause itself, the best that any map could do.
 
-Intervals resample people, and where there are several trainings, networks too (crossed, as each picture is explained on each
-network: Owen 2007). The interval of a rank is the range of the rank over these samples: where two of them overlap widely, the
-order of the two methods is not settled. Unlike the sanity checks of Adebayo et al. 2018, which randomise a network,
-`discrimination` compares two networks that both work, on the same picture, and asks whether the map goes where the cause went.
+Intervals and ranges of ranks are those of `helpers.ranking`: where the ranges of two methods overlap widely, their order is not
+settled. Unlike the sanity checks of Adebayo et al. 2018, which randomise a network, `discrimination` compares two networks that
+both work, on the same picture, and asks whether the map goes where the cause went.
 
 References
 ----------
 Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018, arXiv 1810.03292.
-Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 2007.
 And those of `helpers.causes` (how the truth is planted) and `helpers.finding` (the scores).
 """
 
@@ -34,7 +32,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import rankdata
 from tqdm.auto import tqdm
 
 from helpers.attribution.explain import check_options, random_maps
@@ -48,6 +45,7 @@ from helpers.files import whole as whole_file
 from helpers.finding import centre, edges, leaning, scores
 from helpers.models import resume
 from helpers.names import choose
+from helpers.ranking import VALUES, ranked
 
 PROFILES = {"quick": {"images": 24, "seeds": (0,), "most": 300}, "full": {"images": 96, "seeds": (0, 1, 2), "most": None}}
 FINE = "layer2"  # of 64 pixels a ResNet's last map has 2 × 2, too few to tell a mouth from a nose; its second block has 8 × 8
@@ -58,7 +56,6 @@ REFERENCES = {
     "centre": "knows neither, but where faces are",
     "random": "chance",
 }
-VALUES = ("found", "auc", "lift", "relevance_mass", "relevance_rank", "pointing_game", "silent")
 
 
 @dataclass(frozen=True)
@@ -275,18 +272,17 @@ def passes_of(way: Explain, size: tuple[int, int]) -> float:
 def reference(name: str, known: KnownCauses, seed: int) -> pd.DataFrame:
     """The scores of a row that needs no network; of random maps the mean over several."""
     tables = []
-    for (problem, each), target in known.targets.items():
+    drawn = {
+        "edges": lambda: [edges(known.images)],
+        "centre": lambda: [centre(known.images)],
+        "random": lambda: [random_maps(known.images, 1000 * seed + k).numpy() for k in range(DRAWS)],
+    }
+    blind = drawn[name]() if name in drawn else None
+    for problem, each in known.targets:
         cause = np.logical_or.reduce([known.parts[part] for part in known.causes[problem]]).astype(float)
-        drawn = {
-            "the cause's mask": lambda cause=cause: [cause],
-            "edges": lambda: [edges(known.images)],
-            "centre": lambda: [centre(known.images)],
-            "random": lambda: [random_maps(known.images, 1000 * seed + k).numpy() for k in range(DRAWS)],
-        }[name]()
-        frames = [scored(maps, known, problem, each, seed) for maps in drawn]
+        frames = [scored(maps, known, problem, each, seed) for maps in ([cause] if blind is None else blind)]
         mean = sum(frame.drop(columns=["problem", "seed", "image"]) for frame in frames) / len(frames)
         tables.append(frames[0][["problem", "seed", "image"]].join(mean))
-        del target
     return labelled(pd.concat(tables, ignore_index=True), name, "reference", known)
 
 
@@ -338,73 +334,6 @@ def labelled(table: pd.DataFrame, label: str, kind: str, known: KnownCauses) -> 
     table = table.assign(method=label, kind=kind, person=who, cell=cell)
     first = ["method", "kind", "problem", "seed", "image", "person", "cell"]
     return table[[*first, *(name for name in table if name not in first)]]
-
-
-def ranked(
-    per_image: pd.DataFrame, problems: list[str], passes: Mapping[str, float], confidence: float, n_boot: int, seed: int
-) -> pd.DataFrame:
-    """The table of a leaderboard from its scores; see `Leaderboard`."""
-    names = list(dict.fromkeys(per_image["method"]))
-    kind = per_image.drop_duplicates("method").set_index("method")["kind"]
-    wide = per_image.pivot(index=["problem", "seed", "image"], columns="method", values=[*VALUES, "leaning"])
-    units = wide.loc[problems[0]].index.to_frame(index=False)  # (seed, image), the same for each problem and method
-    cube = {name: np.stack([wide.loc[problem, name][names].to_numpy() for problem in problems]) for name in VALUES}
-    pair = [problem for problem in problems if per_image.loc[per_image["problem"] == problem, "leaning"].notna().any()]
-    moved = np.full((1, len(units), len(names)), np.nan)
-    if len(pair) == 2:
-        first, second = (wide.loc[problem, "leaning"][names].to_numpy() for problem in pair)
-        moved = (first - second)[None]
-    people = per_image.drop_duplicates("image").set_index("image")["person"]
-    weights = resampled(units, pd.factorize(people.loc[units["image"]])[0], n_boot, seed)
-    equal = np.ones((1, len(units)))
-
-    def mean(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """(problems, units, methods), (draws, units) -> (draws, methods): by problem, then over the problems."""
-        known = ~np.isnan(values)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            each = (weight @ np.where(known, values, 0)) / (weight @ known.astype(float))
-        return each.mean(0)
-
-    table = pd.DataFrame({"method": names, "kind": kind.loc[names].to_numpy()})
-    tail = [(1 - confidence) / 2, (1 + confidence) / 2]
-    draws = {"found": mean(cube["found"], weights), "auc": mean(cube["auc"], weights), "discrimination": mean(moved, weights)}
-    for name, values in (("found", cube["found"]), ("auc", cube["auc"]), ("discrimination", moved)):
-        table[name] = mean(values, equal)[0]
-        table[f"{name}_low"], table[f"{name}_high"] = np.quantile(draws[name], tail, axis=0)
-    for at, problem in enumerate(problems):
-        table[f"found_{problem}"] = mean(cube["found"][at : at + 1], equal)[0]
-    for name in VALUES[2:]:
-        table[name] = mean(cube[name], equal)[0]
-    table["passes"] = [passes.get(name, np.nan) for name in names]
-    for name in ("cpu_seconds", "seconds"):
-        table[name] = per_image.groupby("method")[name].mean().reindex(names).to_numpy() if name in per_image else np.nan
-    real = (table["kind"] == "method").to_numpy()
-    ranks = places(draws["found"][:, real], draws["auc"][:, real])
-    table.loc[real, "rank"] = places(table["found"].to_numpy()[None, real], table["auc"].to_numpy()[None, real])[0]
-    table.loc[real, "rank_low"], table.loc[real, "rank_high"] = np.quantile(ranks, tail, axis=0, method="nearest")
-    order = table.assign(real=~real, place=np.where(real, table["rank"], -table["found"])).sort_values(
-        ["real", "place"], kind="stable"
-    )
-    front = ["rank", "rank_low", "rank_high", "method", "kind", "found", "found_low", "found_high"]
-    front += [f"found_{problem}" for problem in problems]
-    return order[[*front, *(name for name in table if name not in front)]].reset_index(drop=True)
-
-
-def resampled(units: pd.DataFrame, person: np.ndarray, n_boot: int, seed: int) -> np.ndarray:
-    """How often each (seed, picture) is in each bootstrap sample: (n_boot, units), the people's count times the network's."""
-    rng = np.random.default_rng(seed)
-    people, network = person.max() + 1, pd.factorize(units["seed"])[0]
-    networks = network.max() + 1
-    count = rng.multinomial(people, np.full(people, 1 / people), n_boot)[:, person].astype(float)
-    if networks > 1:
-        count *= rng.multinomial(networks, np.full(networks, 1 / networks), n_boot)[:, network]
-    return count
-
-
-def places(found: np.ndarray, auc: np.ndarray) -> np.ndarray:
-    """Rank of each method, 1 the best, of (draws, methods): by found, ties by auc; alike in both, they share the better rank."""
-    key = found.round(8) + 1e-6 * auc.round(4)  # two values of found differ by far more than the second term
-    return rankdata(-key, axis=1, method="min")
 
 
 def markdown(board: Leaderboard, rows: int | None) -> str:

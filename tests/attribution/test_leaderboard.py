@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 import helpers
-from helpers import causes, finding
+from helpers import causes, finding, ranking
 from helpers import leaderboard as boards
 from helpers.causes import KnownCauses
 from helpers.leaderboard import entries, leaderboard
@@ -75,7 +75,9 @@ def test_gradients_find_a_planted_cause_and_what_knows_no_network_does_not(known
     board = board_of(known, ["saliency", "integrated_gradients"])
     for name in ("saliency", "integrated_gradients", "the cause's mask"):
         found = row(board, name)
-        assert found["found"] == found["found_low"] == found["found_high"] == 1
+        assert found["found"] == found["found_high"] == 1
+        # of six people, all found: Wilson's interval, by hand
+        assert found["found_low"] == pytest.approx(1 if "mask" in name else 6 / (6 + 1.959964**2), abs=1e-6)
         assert found["relevance_rank"] >= 0.4 and found["pointing_game"] >= 0.4
     assert row(board, "saliency")["auc"] == row(board, "the cause's mask")["auc"] == 1
     area = np.mean([mask[0].mean() for mask in (parts()["mouth"], parts()["glasses"])])
@@ -180,19 +182,19 @@ def test_intervals_hold_their_mean_and_narrow_with_people(known):
 def test_the_bootstrap_draws_people_and_networks_crossed():
     units = pd.DataFrame({"seed": np.repeat([0, 1], 6), "image": np.tile(np.arange(6), 2)})
     person = np.tile([0, 0, 1, 1, 2, 2], 2)
-    drawn = boards.resampled(units, person, 3000, 0)
+    drawn = ranking.resampled(units, person, 3000, 0)
     whole = drawn.reshape(-1, 2, 6)
     assert (whole[..., 0] == whole[..., 1]).all() and (whole[..., 2] == whole[..., 3]).all()  # a person comes whole
     network = whole.sum(2) / whole.sum((1, 2))[:, None]
     assert set(np.unique(network)) == {0, 0.5, 1}  # both networks have the same people
     np.testing.assert_allclose(drawn.mean(0), 1, atol=0.08)
-    single = boards.resampled(units[:6], person[:6], 50, 0)
+    single = ranking.resampled(units[:6], person[:6], 50, 0)
     assert (single.sum(1) == 6).all()
 
 
 def test_places_go_by_found_then_area_and_ties_share_the_better():
     found, area = np.array([[0.5, 0.9, 0.5, 0.5]]), np.array([[0.7, 0.1, 0.8, 0.7]])
-    assert boards.places(found, area).tolist() == [[3, 1, 2, 3]]
+    assert ranking.places(found, area).tolist() == [[3, 1, 2, 3]]
 
 
 def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bytes(known, tmp_path, monkeypatch):
@@ -301,11 +303,14 @@ def faces(n, split="test", **options):
     )  # fmt: skip
 
 
-def test_the_label_is_true_of_an_odd_number_of_causes():
+def test_the_label_tells_the_cause_or_every_combination_of_two():
     some = faces(16)
     smiling, glasses = (some.table[name].to_numpy(bool) for name in ("smiling", "glasses"))
     assert (causes.with_label(some, "mouth").targets == smiling).all()
-    assert (causes.with_label(some, "both").targets == (smiling != glasses)).all()
+    both = causes.with_label(some, "both")
+    assert len(both.classes) == 4
+    for target, smiles, wears in zip(both.targets, smiling, glasses, strict=True):
+        assert both.classes[target] == f"{'' if smiles else 'not '}smiling, {'' if wears else 'not '}glasses"
     assert some.target == "smiling" and "label: both" not in some.table
 
 
@@ -374,3 +379,34 @@ def test_a_network_that_does_not_do_what_it_was_built_for_is_refused(monkeypatch
 def test_known_causes_refuse_wrong_settings(options, message):
     with pytest.raises(ValueError, match=message):
         causes.known_causes(**options)
+
+
+def test_one_command_prints_the_table_and_writes_it(known, monkeypatch, tmp_path, capsys):
+    from helpers.__main__ import main
+
+    asked = {}
+
+    def built(images, seeds, **options):
+        asked.update(images=images, seeds=list(seeds), **options)
+        return known
+
+    monkeypatch.setattr(boards, "known_causes", built)
+    arguments = ["leaderboard", "--method", "saliency", "--method", "rise", "--trainings", "2", "--seed", "5"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    assert asked["seeds"] == [0, 1] and asked["seed"] == 5 and asked["images"] == boards.PROFILES["quick"]["images"]
+    printed = capsys.readouterr().out
+    assert (tmp_path / "out" / "leaderboard.md").read_text() in printed
+    assert "`rise`: 1,000 passes an image, more than most=300" in printed
+    assert main(["leaderboard", "--method", "salency"]) == 2
+    assert "Did you mean 'saliency'" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main(["leaderboard", "--out", str(tmp_path / "file")]) == 2
+
+
+def test_the_readme_shows_what_the_command_wrote():
+    top = (ROOT / "benchmarks" / "results" / "leaderboard-top.md").read_text(encoding="utf-8")
+    assert top in (ROOT / "README.md").read_text(encoding="utf-8")
+    table = pd.read_csv(ROOT / "benchmarks" / "results" / "leaderboard.csv")
+    best = table[table["kind"] == "method"].iloc[0]
+    assert f"`{best['method']}` | {best['found']:.2f}" in top
+    assert {"random", "edges"} <= set(table["method"])
