@@ -56,6 +56,7 @@ LABELS = {"mouth": ("smiling",), "glasses": ("glasses",), "both": ("smiling", "g
 STYLES = ("avataaars", "micah")  # which draw all attributes, the mouth and the glasses as parts of their own
 NUISANCE = 0.5
 IMAGES, EPOCHS, BATCH = 3000, 5, 64
+SPARE = 4  # pictures looked at for each that is wanted, since not all pass the check of every network
 LEAST = 0.5  # of the pictures looked at: a network that fails the check for more is not what it was built to be
 
 
@@ -135,7 +136,7 @@ def known_causes(
         for each in seeds:
             settings = {"epochs": epochs, "batch_size": BATCH, "seed": each, "progress": progress}
             networks[problem, each] = trained(labelled, f"cause-{problem}", **settings).eval()
-    rows = spread(test, 2 * images, seed)
+    rows = spread(test, SPARE * images, seed)
     looked = [redrawn(test, row, seed) for row in tqdm(rows, "redrawing", unit="face", disable=not progress)]
     found, checks, good = {}, [], np.ones(len(rows), dtype=bool)
     for (problem, each), network in networks.items():
