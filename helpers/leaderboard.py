@@ -34,7 +34,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from helpers.attribution.explain import check_options, random_maps
+from helpers.attribution.explain import attribute, check_options, random_maps
 from helpers.attribution.explainer import Explain, explainer
 from helpers.attribution.method import METHODS, cost, find_method
 from helpers.attribution.score import check_batch_size
@@ -68,7 +68,7 @@ class Leaderboard:
         "reference"), `found, found_low, found_high`, `found_…` of each problem, `auc, auc_low, auc_high`, `discrimination` with
         `_low` and `_high` (mouth against glasses), `lift, relevance_mass, relevance_rank, pointing_game, silent` (see
         `helpers.finding.scores`; means over the problems, NaN left out), `passes` of one image (forward and backward together;
-        NaN where that depends on the model), `cpu_seconds` and `seconds` an image
+        NaN where a method does not say), `cpu_seconds` and `seconds` an image
     per_image : DataFrame, one row a method, seed, problem and picture, with the scores
     models : DataFrame, one row a network: the causal check, see `helpers.causes.known_causes`
     left_out : DataFrame `method, reason`: too many passes for the profile, or failed on these networks
@@ -197,8 +197,8 @@ def leaderboard(
     if known is None:
         images = work["images"] if images is None else images
         known = known_causes(images, work["seeds"] if seeds is None else seeds, seed=seed, progress=progress, **options)
-    size, batch = tuple(known.images.shape[2:]), check_batch_size(batch_size, known.images)
-    passes = {label: passes_of(way, size) for label, way in ways.items()}
+    batch = check_batch_size(batch_size, known.images)
+    passes = {label: passes_of(way, known) for label, way in ways.items()}
     left_out = [
         {"method": label, "reason": f"{passes[label]:,.0f} passes an image, more than most={most}"}
         for label in ways
@@ -215,9 +215,18 @@ def leaderboard(
     if len(rows) == len(REFERENCES):
         raise ValueError("methods: none could be judged; " + "; ".join(f"{row['method']}: {row['reason']}" for row in left_out))
     per_image = pd.concat(rows, ignore_index=True)
-    settings = {"profile": profile, "images": len(known.images), "people": len(np.unique(known.people)),
-                "image_size": list(size), "seeds": sorted({each for _, each in known.networks}), "batch_size": batch,
-                "threads": torch.get_num_threads(), "most": most, "seed": seed, "confidence": confidence}  # fmt: skip
+    settings = {
+        "profile": profile,
+        "images": len(known.images),
+        "people": len(np.unique(known.people)),
+        "image_size": list(known.images.shape[2:]),
+        "seeds": sorted({each for _, each in known.networks}),
+        "batch_size": batch,
+        "threads": torch.get_num_threads(),
+        "most": most,
+        "seed": seed,
+        "confidence": confidence,
+    }
     table = ranked(per_image, list(known.causes), passes, confidence, n_boot, seed)
     return Leaderboard(table, per_image, known.checks, pd.DataFrame(left_out, columns=["method", "reason"]), settings)
 
@@ -257,16 +266,22 @@ def method_of(way: Explain) -> tuple[str, dict[str, Any]] | None:
     return (way[0], dict(way[1])) if isinstance(way, tuple) else None
 
 
-def passes_of(way: Explain, size: tuple[int, int]) -> float:
-    """Forward and backward passes of one image; NaN if they depend on the model, or if it is a function."""
-    known = method_of(way)
-    if known is None:
+def passes_of(way: Explain, known: KnownCauses) -> float:
+    """Forward and backward passes of one image; NaN of a function, and of a method that does not count them."""
+    if (method := method_of(way)) is None:
         return np.nan
+    options = dict(method[1])
+    backend, size = options.pop("backend", "auto"), tuple(known.images.shape[2:])
     try:
-        options = dict(known[1])
-        return float(sum(cost(known[0], options.pop("backend", "auto"), size, **options)))
-    except ValueError:
-        return np.nan
+        return float(sum(cost(method[0], backend, size, **options)))
+    except ValueError:  # it depends on the model, on how many channels a layer has
+        report = {}
+        (key, target), *_ = known.targets.items()
+        try:
+            attribute(known.networks[key], known.images[:1], target[:1], method[0], backend, report=report, **options)
+        except (ValueError, RuntimeError):  # told where the method is judged
+            return np.nan
+        return float(report["forward"] + report["backward"]) if report else np.nan
 
 
 def reference(name: str, known: KnownCauses, seed: int) -> pd.DataFrame:

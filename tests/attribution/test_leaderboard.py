@@ -3,6 +3,7 @@
 About 30 s on one thread.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -238,6 +239,14 @@ def test_what_fails_or_costs_too_much_is_listed_and_the_others_go_on(known):
     assert "`broken`: failed: out of luck" in board.to_markdown()
     with pytest.raises(ValueError, match="none could be judged; broken: failed"):
         board_of(known, {"broken": broken})
+
+
+def test_passes_that_depend_on_the_model_are_counted_on_it(known):
+    network = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 2)).eval()
+    convolved = replace(known, networks=dict.fromkeys(known.networks, network))
+    assert boards.passes_of(("score_cam", {}), convolved) == 1 + 5
+    assert boards.passes_of(("occlusion", {"patch": 8, "stride": 8}), convolved) == 1 + 4
+    assert np.isnan(boards.passes_of(("score_cam", {}), known))  # without a layer it fails, and says so where it is judged
 
 
 def test_all_methods_are_entered_once_and_with_all_backends_each_of_them():
