@@ -16,17 +16,20 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_gradient_magnitude
+from scipy.ndimage import gaussian_gradient_magnitude, maximum_filter
 from scipy.stats import rankdata
 from torch import Tensor
 
 from helpers.attribution.metric import METRICS, Case
 
+MARGIN = 3  # pixels: a ResNet's first filters, 7 wide, that see a cause see as far around it, and no gradient tells these apart
 SMALLEST = 0.003  # of the picture (12 pixels of 64 x 64): the mean over fewer is too noisy to be a rival
 MASKED = ("relevance_mass", "relevance_rank", "pointing_game")
 
 
-def scores(maps: np.ndarray, parts: Mapping[str, np.ndarray], causes: Sequence[str], seed: int = 0) -> dict[str, np.ndarray]:
+def scores(
+    maps: np.ndarray, parts: Mapping[str, np.ndarray], causes: Sequence[str], seed: int = 0, margin: int = MARGIN
+) -> dict[str, np.ndarray]:
     """How well each map points at the cause, float64 (N,) by name.
 
     Parameters
@@ -35,13 +38,14 @@ def scores(maps: np.ndarray, parts: Mapping[str, np.ndarray], causes: Sequence[s
     parts : dict of name to bool (N, H, W), a pixel in one part at most
     causes : names of the parts that are the cause, in every picture
     seed : of the order of pixels that are equally relevant
+    margin : pixels around the causes that are neither cause nor rival, in `found` and `auc`
 
     Returns
     -------
     dict of
 
-    `found` : 1 if each cause has more |R| a pixel than every other part (of 0.3 % of the picture or more), else 0
-    `auc` : probability that a pixel of the cause has more |R| than a pixel beside it, ties counted as half
+    `found` : 1 if each cause has more |R| a pixel than every other part has beyond the margin (in 0.3 % of the picture or more)
+    `auc` : probability that a pixel of the cause has more |R| than a pixel beyond the margin, ties counted as half
     `lift` : share of |R| in the cause, over the cause's share of the picture: 1 is chance, whatever the size
     `relevance_mass`, `relevance_rank`, `pointing_game` : of signed R in the cause, as in `helpers.attribution.metrics()`; NaN
         where undefined
@@ -61,18 +65,17 @@ def scores(maps: np.ndarray, parts: Mapping[str, np.ndarray], causes: Sequence[s
         raise ValueError(f"parts: {empty[0]!r} is a cause, but empty in picture {int((~parts[empty[0]].any((1, 2))).argmax())}")
     size, silent = relevance(maps)
     cause = np.logical_or.reduce([parts[name] for name in causes])
-    least = min_of(size, parts, causes)
-    rival = max_of(size, parts, [name for name in parts if name not in causes])
+    beyond = ~maximum_filter(cause, size=(1, 2 * margin + 1, 2 * margin + 1), mode="constant")
+    least = np.min([density(size, parts[name]) for name in causes], axis=0)
+    rival = densest(size, [parts[name] & beyond for name in parts if name not in causes])
     pixels, inside = size.reshape(len(size), -1), cause.reshape(len(size), -1)
-    count = inside.sum(1)
-    ranks = (rankdata(pixels, axis=1) * inside).sum(1)
     total = pixels.sum(1)
     share = np.divide((pixels * inside).sum(1), total, out=inside.mean(1), where=total > 0)
     signed = np.where(silent[:, None, None], np.nan, maps)
     case = Case(None, torch.zeros(len(maps), 1, *shape[1:]), torch.zeros(len(maps), dtype=torch.int64), signed, cause, 1, seed)
     return {
         "found": ((least > rival) & ~silent).astype(np.float64),
-        "auc": (ranks - count * (count + 1) / 2) / (count * (pixels.shape[1] - count)),
+        "auc": areas(pixels, inside, beyond.reshape(len(size), -1)),
         "lift": share / inside.mean(1),
         **{name: METRICS[name].function(case)[0] for name in MASKED},
         "silent": silent.astype(np.float64),
@@ -104,14 +107,21 @@ def density(size: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return (size * mask).sum((1, 2)) / np.maximum(mask.sum((1, 2)), 1)
 
 
-def min_of(size: np.ndarray, parts: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
-    return np.min([density(size, parts[name]) for name in names], axis=0)
-
-
-def max_of(size: np.ndarray, parts: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
-    """The densest of the named parts that are large enough to be a rival; −1 if there is none."""
-    large = [np.where(parts[name].mean((1, 2)) >= SMALLEST, density(size, parts[name]), -1.0) for name in names]
+def densest(size: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
+    """The largest density of the masks that are large enough to be a rival, (N,); −1 if there is none."""
+    large = [np.where(mask.mean((1, 2)) >= SMALLEST, density(size, mask), -1.0) for mask in masks]
     return np.max(large, axis=0) if large else np.full(len(size), -1.0)
+
+
+def areas(pixels: np.ndarray, inside: np.ndarray, beyond: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve of each row of pixels (N, P), inside against beyond (bool); NaN where nothing is beyond."""
+    found = np.full(len(pixels), np.nan)
+    for row, (values, hit, miss) in enumerate(zip(pixels, inside, beyond, strict=True)):
+        count, others = hit.sum(), miss.sum()
+        if others:
+            ranks = rankdata(np.concatenate([values[hit], values[miss]]))
+            found[row] = (ranks[:count].sum() - count * (count + 1) / 2) / (count * others)
+    return found
 
 
 def edges(images: Tensor) -> np.ndarray:

@@ -5,9 +5,10 @@
     board.models                               # did the networks do what they were built for?
 
 The rank goes by one number, `found`: the share of pictures in which every cause has more |relevance| a pixel than every other
-part of the picture, averaged over the problems (the mouth, the glasses, both); ties by `auc`, the same average of the area under
-the curve. Maps explain the decision that the network takes. Three rows know nothing of the network: random maps, an edge detector
-and a bump in the middle; a fourth is the mask of the cause itself, the best that any map could do.
+part of the picture (beyond a margin of three pixels), averaged over the problems: the mouth, the glasses, both. Ties go by `auc`,
+the same average of the area under the curve. Maps explain the decision that the network takes. Three rows know nothing of the
+network: random maps, an edge detector and a bump in the middle; a fourth is the mask of the cause itself, the best that any map
+could do.
 
 Intervals and ranges of ranks are those of `helpers.ranking`: where the ranges of two methods overlap widely, their order is not
 settled. Unlike the sanity checks of Adebayo et al. 2018, which randomise a network, `discrimination` compares two networks that
@@ -154,7 +155,7 @@ def leaderboard(
 ) -> Leaderboard:
     """Explain pictures whose cause is known by every method, and rank the methods by whether they find it.
 
-    What was explained is kept in the cache: a run that was stopped goes on where it was. (Not of functions of your own, whose
+    The maps are kept in the cache: a run that was stopped goes on where it was. (Not those of functions of your own, whose
     content cannot be told.)
 
     Parameters
@@ -305,27 +306,27 @@ def judged(label: str, way: Explain, text: Any, known: KnownCauses, batch: int, 
     """The scores of one method on every network, from the cache where they are known."""
     make = explainer(way, label, batch, seed)
     warm, tables = False, []
-    pictures = resume.fingerprint(known.images, *known.parts.values())
+    pictures = resume.fingerprint(known.images)
     for (problem, each), target in known.targets.items():
         network = known.networks[problem, each]
-        key = {"way": text, "network": resume.weights_fingerprint(network), "pictures": pictures, "parts": list(known.parts),
-               "cause": list(known.causes[problem]), "target": target.tolist(), "batch": batch, "seed": seed,
-               "threads": torch.get_num_threads()}  # fmt: skip
-        path = cache_dir("leaderboard") / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.parquet"
-        if text is not None and path.is_file():
-            tables.append(pd.read_parquet(path))
-            continue
-        if not warm:  # what a library does once, such as compiling, is not the time of an image
-            make(network, known.images[:1], target[:1])
-            warm = True
-        wall, processor = time.perf_counter(), time.process_time()
-        maps = make(network, known.images, target)
-        took = {"cpu_seconds": time.process_time() - processor, "seconds": time.perf_counter() - wall}
-        table = scored(maps, known, problem, each, seed).assign(**{name: value / len(maps) for name, value in took.items()})
-        if text is not None:
-            with whole_file(path) as part:
-                table.to_parquet(part, index=False)
-        tables.append(table)
+        key = {"way": text, "network": resume.weights_fingerprint(network), "pictures": pictures, "target": target.tolist(),
+               "batch": batch, "seed": seed, "threads": torch.get_num_threads()}  # fmt: skip
+        path = cache_dir("leaderboard") / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.npz"
+        if text is None or not path.is_file():
+            if not warm:  # what a library does once, such as compiling, is not the time of an image
+                make(network, known.images[:1], target[:1])
+                warm = True
+            wall, processor = time.perf_counter(), time.process_time()
+            maps = make(network, known.images, target).astype(np.float32)
+            found = {"maps": maps, "cpu_seconds": time.process_time() - processor, "seconds": time.perf_counter() - wall}
+            if text is not None:
+                with whole_file(path) as part, open(part, "wb") as file:
+                    np.savez(file, **found)
+        else:
+            with np.load(path) as saved:
+                found = dict(saved)
+        took = {name: float(found[name]) / len(found["maps"]) for name in ("cpu_seconds", "seconds")}
+        tables.append(scored(found["maps"], known, problem, each, seed).assign(**took))
     return labelled(pd.concat(tables, ignore_index=True), label, "method", known)
 
 

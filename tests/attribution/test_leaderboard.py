@@ -96,8 +96,8 @@ def test_random_maps_find_one_of_k_parts_of_equal_size_in_one_of_k_pictures():
     for at, name in enumerate(quarters):
         quarters[name][:, 4 * (at // 2) : 4 * (at // 2) + 4, 4 * (at % 2) : 4 * (at % 2) + 4] = True
     maps = np.random.default_rng(0).random((400, 8, 8))
-    assert finding.scores(maps, quarters, ["a"])["found"].mean() == pytest.approx(1 / 4, abs=0.08)
-    assert finding.scores(maps, quarters, ["a", "b"])["found"].mean() == pytest.approx(1 / 6, abs=0.07)  # 2! 2! / 4!
+    assert finding.scores(maps, quarters, ["a"], margin=0)["found"].mean() == pytest.approx(1 / 4, abs=0.08)
+    assert finding.scores(maps, quarters, ["a", "b"], margin=0)["found"].mean() == pytest.approx(1 / 6, abs=0.07)  # 2! 2! / 4!
 
 
 def test_a_map_of_one_of_two_causes_has_not_found_both():
@@ -109,10 +109,27 @@ def test_a_map_of_one_of_two_causes_has_not_found_both():
 
 def test_area_under_the_curve_is_that_of_scikit_learn():
     where, maps = parts(), np.random.default_rng(1).normal(size=(N, SIDE, SIDE)).round(1)  # with ties
-    found = finding.scores(maps, where, ["glasses"])["auc"]
-    for picture in range(N):
-        mask = where["glasses"][picture].ravel()
-        assert found[picture] == pytest.approx(roc_auc_score(mask, np.abs(maps[picture]).ravel()))
+    for margin, frame in ((0, np.s_[4:7, 3:13]), (2, np.s_[2:9, 1:15])):
+        found = finding.scores(maps, where, ["glasses"], margin=margin)["auc"]
+        for picture in range(N):
+            mask = where["glasses"][picture]
+            near = np.zeros_like(mask)
+            near[frame] = True
+            kept = mask | ~near
+            assert found[picture] == pytest.approx(roc_auc_score(mask[kept], np.abs(maps[picture])[kept]))
+
+
+def test_around_a_cause_is_a_margin_without_rivals():
+    where = {name: np.zeros((1, 64, 64), bool) for name in ("glasses", "eyes", "skin")}
+    where["glasses"][0, 20:30, 10:50] = True
+    where["glasses"][0, 22:28, 14:22] = False
+    where["eyes"][0, 22:28, 14:22] = True  # within the frame
+    where["skin"] = ~(where["glasses"] | where["eyes"])
+    spilled = where["glasses"] + 2.0 * where["eyes"]
+    assert finding.scores(spilled, where, ["glasses"])["found"] == 1
+    assert finding.scores(spilled, where, ["glasses"], margin=0)["found"] == 0
+    spilled[0, 36:46, 20:30] = 60  # farther down, and no wider than a mouth
+    assert finding.scores(spilled, where, ["glasses"])["found"] == 0
 
 
 @given(st.floats(1e-6, 1e6), st.integers(0, 1000))
@@ -202,16 +219,21 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bytes(known, tmp_p
     methods, made = {"saliency": True, "IG": ("integrated_gradients", {"steps": 4})}, []
     whole = board_of(known, methods)
     monkeypatch.setenv("CANDOR_CACHE", str(tmp_path / "other"))
-    scored = boards.scored
+    explainer = boards.explainer
 
-    def counted(maps, *others):
-        made.append(others[1:3])
-        if len(made) == stop:
-            raise KeyboardInterrupt
-        return scored(maps, *others)
+    def counting(*how):
+        make = explainer(*how)
 
-    monkeypatch.setattr(boards, "scored", counted)
-    monkeypatch.setattr(boards, "reference", lambda name, known, seed: pd.DataFrame())
+        def counted(model, images, target):
+            if len(images) == N:
+                made.append(target)
+                if len(made) == stop:
+                    raise KeyboardInterrupt
+            return make(model, images, target)
+
+        return counted
+
+    monkeypatch.setattr(boards, "explainer", counting)
     stop = 5
     with pytest.raises(KeyboardInterrupt):
         board_of(known, methods)
@@ -219,8 +241,8 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bytes(known, tmp_p
     again = board_of(known, methods)
     assert len(made) == done + 1 + (12 - done)  # the four that were kept are not explained again
     timed = ["seconds", "cpu_seconds"]
-    first = whole.per_image[whole.per_image["kind"] == "method"].drop(columns=timed).reset_index(drop=True)
-    pd.testing.assert_frame_equal(first, again.per_image.drop(columns=timed))
+    pd.testing.assert_frame_equal(whole.per_image.drop(columns=timed), again.per_image.drop(columns=timed), check_exact=True)
+    pd.testing.assert_frame_equal(whole.table.drop(columns=timed), again.table.drop(columns=timed), check_exact=True)
     made.clear()
     board_of(known, methods, seed=1)
     assert len(made) == 12  # another seed is another run
