@@ -28,6 +28,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ from helpers.names import choose
 from helpers.ranking import VALUES, ranked
 
 PROFILES = {"quick": {"images": 24, "seeds": (0,), "most": 300}, "full": {"images": 96, "seeds": (0, 1, 2), "most": None}}
-FINE = "layer2"  # of 64 pixels a ResNet's last map has 2 × 2, too few to tell a mouth from a nose; its second block has 8 × 8
+FINE = "network.layer2"  # of 64 pixels a ResNet's last map has 2 × 2, too few to tell a mouth from a nose; its second block has 8 × 8
 DRAWS = 20  # random maps of each picture, so that chance is known better than by one
 REFERENCES = {
     "the cause's mask": "upper bound: the truth itself",
@@ -133,7 +134,7 @@ def entries(backends: str = "auto") -> dict[str, Explain]:
             label = f"{name} ({backend})" if everything else name
             found[label] = (name, {"backend": backend})
             if "layer" in METHODS[name, backend].defaults:
-                found[f"{label} @ {FINE}"] = (name, {"backend": backend, "layer": FINE})
+                found[f"{label} @ layer2"] = (name, {"backend": backend, "layer": FINE})
     return found
 
 
@@ -212,7 +213,7 @@ def leaderboard(
         try:
             rows.append(judged(label, ways[label], wanted.get(label), known, batch, seed))
         except (ValueError, RuntimeError, NotImplementedError, ImportError, FloatingPointError) as error:
-            left_out.append({"method": label, "reason": f"failed: {str(error).splitlines()[0]}"})
+            left_out.append({"method": label, "reason": f"failed: {shorten(str(error).splitlines()[0], 160)}"})
     if len(rows) == len(REFERENCES):
         raise ValueError("methods: none could be judged; " + "; ".join(f"{row['method']}: {row['reason']}" for row in left_out))
     per_image = pd.concat(rows, ignore_index=True)

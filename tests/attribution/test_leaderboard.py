@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 import helpers
+import helpers.models
 from helpers import causes, finding, ranking
 from helpers import leaderboard as boards
 from helpers.causes import KnownCauses
@@ -271,11 +272,19 @@ def test_passes_that_depend_on_the_model_are_counted_on_it(known):
     assert np.isnan(boards.passes_of(("score_cam", {}), known))  # without a layer it fails, and says so where it is judged
 
 
+def test_the_finer_layer_is_one_of_the_networks_that_are_trained():
+    network = helpers.models.build("resnet18", 2)
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    name, options = entries()["grad_cam @ layer2"]
+    fine, coarse = (helpers.attribute(network, images, 1, name, **how) for how in (options, {}))
+    assert not torch.equal(fine, coarse)
+
+
 def test_all_methods_are_entered_once_and_with_all_backends_each_of_them():
     names, everything = entries(), entries("all")
     assert {name for name, _ in names.values()} == set(helpers.attribution.methods()["name"])
     assert len(everything) > len(helpers.attribution.methods()) and "rise (xplique)" in everything
-    assert names["layer_cam @ layer2"] == ("layer_cam", {"backend": "torch", "layer": "layer2"})
+    assert names["layer_cam @ layer2"] == ("layer_cam", {"backend": "torch", "layer": "network.layer2"})
 
 
 @pytest.mark.parametrize(
