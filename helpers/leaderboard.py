@@ -50,7 +50,7 @@ from helpers.names import choose
 from helpers.ranking import VALUES, ranked
 
 PROFILES = {"quick": {"images": 24, "seeds": (0,), "most": 300}, "full": {"images": 96, "seeds": (0, 1, 2), "most": None}}
-FINE = "network.layer2"  # of 64 pixels a ResNet's last map has 2 × 2, too few to tell a mouth from a nose; its second block has 8 × 8
+FINE = "network.layer2"  # 8 × 8 of 64 pixels, where a ResNet's last map has 2 × 2, too few to tell a mouth from a nose
 DRAWS = 20  # random maps of each picture, so that chance is known better than by one
 REFERENCES = {
     "the cause's mask": "upper bound: the truth itself",
@@ -376,10 +376,12 @@ def markdown(board: Leaderboard, rows: int | None) -> str:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     seeds = len(run["seeds"])
+    out = f" ({len(board.left_out)} left out, named under the full table)" if len(board.left_out) else ""
     said = (
-        f"{run['images']} pictures of {run['people']} people, {len(real)} methods, {seeds} training{'s' * (seeds > 1)} a "
-        f"problem; {run['confidence']:.0%} intervals in brackets resample people{' and networks' * (seeds > 1)}. CPU seconds are "
-        f"the process's, in batches of up to {run['batch_size']} pictures on {run['threads']} thread{'s' * (run['threads'] > 1)}."
+        f"{run['images']} pictures of {run['people']} people, {seeds} training{'s' * (seeds > 1)} a problem, {len(real)} "
+        f"methods{out}; intervals of {100 * run['confidence']:g} % in brackets resample people{' and networks' * (seeds > 1)}. "
+        f"CPU seconds are the process's, in batches of up to {run['batch_size']} pictures on {run['threads']} "
+        f"thread{'s' * (run['threads'] > 1)}."
     )
     lines += ["", said]
     if rows is None and len(board.left_out):
