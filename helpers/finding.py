@@ -1,8 +1,9 @@
 """Does a map find the cause? Scores of maps against parts of the picture, one of which, or several, are known to be the cause.
 
-All but the last three use |R|: a part that speaks against the decision matters to it. None changes if a map is multiplied by a
-positive number. A map that says nothing, the same everywhere or not finite, is scored as what it is: it finds nothing, its area
-under the curve is 1/2, it puts as much on a part as the part is large.
+Most use |R|: a part that speaks against the decision matters to it. `found` and `auc` leave out a margin around the causes: the
+eyes lie within the frame of the glasses, and a map as fine as the network can be spreads over them. No score changes if a map is
+multiplied by a positive number. A map that says nothing, the same everywhere or not finite, is scored as what it is: it finds
+nothing, its area under the curve is 1/2, it puts as much on a part as the part is large.
 
 References
 ----------

@@ -383,6 +383,11 @@ def markdown(board: Leaderboard, rows: int | None) -> str:
         f"CPU seconds are the process's, in batches of up to {run['batch_size']} pictures on {run['threads']} "
         f"thread{'s' * (run['threads'] > 1)}."
     )
+    if len(board.models):
+        checks = board.models.groupby("problem", sort=False)[["agree", "balanced_accuracy"]].mean()
+        passed = [f"{100 * row.agree:.0f} % for {row.Index} (balanced accuracy {row.balanced_accuracy:.3f})"
+                  for row in checks.itertuples()]  # fmt: skip
+        said += f" Of {board.models['checked'].iloc[0]} pictures looked at, the check passed {', '.join(passed)}."
     lines += ["", said]
     if rows is None and len(board.left_out):
         lines += ["", "Left out:", "", *(f"- `{row.method}`: {row.reason}" for row in board.left_out.itertuples())]

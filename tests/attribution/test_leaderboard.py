@@ -322,7 +322,10 @@ def test_scores_refuse_what_does_not_fit(change, message):
 
 
 def test_what_is_saved_can_be_read_and_the_figure_says_what_it_shows(known, tmp_path):
-    board = board_of(known, ["saliency", "occlusion"])
+    checks = pd.DataFrame({"problem": ["mouth", "both"], "seed": 0, "checked": 40, "agree": [0.9, 0.75]})
+    board = board_of(replace(known, checks=checks.assign(balanced_accuracy=0.98)), ["saliency", "occlusion"])
+    said = "Of 40 pictures looked at, the check passed 90 % for mouth (balanced accuracy 0.980), 75 % for both"
+    assert said in board.to_markdown()
     written = board.save(tmp_path / "out", rows=1)
     assert [path.name for path in written] == [
         "leaderboard.csv", "leaderboard-images.csv", "leaderboard-networks.csv", "leaderboard.md", "leaderboard-top.md",
@@ -404,7 +407,7 @@ def test_a_network_that_does_not_do_what_it_was_built_for_is_refused(monkeypatch
             return torch.tensor([[0.0, 1.0]]).expand(len(x), 2)
 
     monkeypatch.setattr(causes, "trained", lambda *data, **settings: Constant())
-    with pytest.raises(ValueError, match=r"that for 'mouth' \(seed 0\) does not do .*accuracy 0.50, 0% of 8 .*smiling 0%"):
+    with pytest.raises(ValueError, match=r"that for 'mouth' \(seed 0\) does not do .*accuracy 0.50, 0% of 16 .*smiling 0%"):
         causes.known_causes(4, problems=["mouth"], image_size=32, faces=8, progress=False)
 
 
