@@ -397,18 +397,41 @@ def test_a_network_agrees_only_if_its_cause_and_nothing_else_turns_the_decision(
     assert not causes.check(network, ["smiling"], random[:1], np.array([0]), [pictures])["agrees"].any()  # right for no reason
 
 
-def test_a_network_that_does_not_do_what_it_was_built_for_is_refused(monkeypatch):
-    """Trained on the glasses, whatever was asked: the check of "mouth" says what turns it instead."""
+def test_a_network_is_taken_only_if_it_does_what_it_was_built_for(monkeypatch):
+    """One that always says yes is refused; one that sees the mouth, and knows every drawing of it, is taken."""
+    drawn, smiles = causes.redrawn, {}
 
-    class Constant(nn.Module):
-        classes = None
+    def told(faces, row, seed=0):
+        if not smiles:
+            images, _, _ = faces[:]
+            smiles.update(zip((image.numpy().tobytes() for image in images), faces.table["smiling"].astype(int), strict=True))
+        pictures = drawn(faces, row, seed)
+        for name, several in pictures.items():
+            for picture in several:
+                smiles.setdefault(picture.numpy().tobytes(), int(faces.table["smiling"][row] != (name == "smiling")))
+        return pictures
 
+    class Mouth(nn.Module):
+        def forward(self, x):
+            return torch.eye(2)[[smiles[picture.numpy().tobytes()] for picture in x]]
+
+    class Yes(nn.Module):
         def forward(self, x):
             return torch.tensor([[0.0, 1.0]]).expand(len(x), 2)
 
-    monkeypatch.setattr(causes, "trained", lambda *data, **settings: Constant())
+    monkeypatch.setattr(causes, "redrawn", told)
+    asked = {"problems": ["mouth"], "image_size": 32, "faces": 8, "progress": False}
+    monkeypatch.setattr(causes, "trained", lambda *data, **settings: Yes())
     with pytest.raises(ValueError, match=r"that for 'mouth' \(seed 0\) does not do .*accuracy 0.50, 0% of 16 .*smiling 0%"):
-        causes.known_causes(4, problems=["mouth"], image_size=32, faces=8, progress=False)
+        causes.known_causes(4, **asked)
+    monkeypatch.setattr(causes, "trained", lambda *data, **settings: Mouth())
+    found = causes.known_causes(4, **asked)
+    assert found.images.shape == (4, 3, 32, 32) and len(set(found.cells)) == 4
+    row = found.checks.iloc[0]
+    assert row["agree"] == row["smiling"] == row["balanced_accuracy"] == 1 and row["background"] == row["glasses"] == 0
+    said = [not cell.startswith("not smiling") for cell in found.cells]
+    assert found.targets["mouth", 0].tolist() == said
+    assert found.causes == {"mouth": ["mouth"]} and found.parts["mouth"].any((1, 2)).all()
 
 
 @pytest.mark.parametrize(
