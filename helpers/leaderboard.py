@@ -49,7 +49,7 @@ from helpers.models import resume
 from helpers.names import choose
 from helpers.ranking import VALUES, ranked
 
-PROFILES = {"quick": {"images": 24, "seeds": (0,), "most": 300}, "full": {"images": 96, "seeds": (0, 1, 2), "most": None}}
+PROFILES = {"quick": {"images": 24, "seeds": (0,), "most": 600}, "full": {"images": 96, "seeds": (0, 1, 2), "most": None}}
 FINE = "network.layer2"  # 8 × 8 of 64 pixels, where a ResNet's last map has 2 × 2, too few to tell a mouth from a nose
 DRAWS = 20  # random maps of each picture, so that chance is known better than by one
 REFERENCES = {
@@ -163,7 +163,7 @@ def leaderboard(
     ----------
     methods : "all" of `entries()`, several of them by name, or a dict of name to one way to make maps: a method's name, a name
         with options, or a function (model, images, target) -> maps (N, H, W)
-    profile : "quick" (24 pictures, one training, methods of at most 300 passes) or "full" (96, three trainings, all methods)
+    profile : "quick" (24 pictures, one training, methods of at most 600 passes) or "full" (96, three trainings, all methods)
     known : pictures, networks and causes of your own; None: `helpers.causes.known_causes(images, seeds, seed=seed, **options)`
     images, seeds, most : in place of the profile's; `most` passes (forward and backward) of one image, 0 for no limit
     backends : as in `entries`

@@ -462,7 +462,7 @@ def test_one_command_prints_the_table_and_writes_it(known, monkeypatch, tmp_path
     assert asked["seeds"] == [0, 1] and asked["seed"] == 5 and asked["images"] == boards.PROFILES["quick"]["images"]
     printed = capsys.readouterr().out
     assert (tmp_path / "out" / "leaderboard.md").read_text() in printed
-    assert "`rise`: 1,000 passes an image, more than most=300" in printed
+    assert "`rise`: 1,000 passes an image, more than most=600" in printed
     assert main(["leaderboard", "--method", "salency"]) == 2
     assert "Did you mean 'saliency'" in capsys.readouterr().err
     (tmp_path / "file").touch()
