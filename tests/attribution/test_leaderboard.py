@@ -1,6 +1,6 @@
 """Methods ranked against planted causes: a truth that is known here too, since the networks are sums of pixels.
 
-About 30 s on one thread.
+About 60 s on one thread of a busy machine, most of it drawing faces.
 """
 
 from dataclasses import replace
