@@ -1,4 +1,4 @@
-"""The public verbs as a command line: `python -m helpers train|audit|attribute|debias|report --help`.
+"""The public verbs as a command line: `python -m helpers train|audit|attribute|debias|report|leaderboard --help`.
 
 Exit codes: 0 it worked, 2 wrong usage or input (one or two sentences on stderr), 130 interrupted, 1 anything
 unexpected.
@@ -373,6 +373,44 @@ def report(
     chosen = {"attributions": attribution} if attribution else {}
     helpers.report(judge, faces, out, results=results, seed=wanted["seed"], device=device, **chosen)
     typer.echo(f"Wrote {out}")
+
+
+@app.command()
+def leaderboard(
+    profile: Annotated[
+        str, typer.Option(help="quick (24 pictures, one training, cheap methods) or full (96, three, all).")
+    ] = "quick",
+    method: Annotated[list[str] | None, typer.Option(help="Attribution method; repeatable. [all]")] = None,
+    backends: Annotated[str, typer.Option(help="auto (one a method) or all.")] = "auto",
+    images: Annotated[int | None, typer.Option(min=4, help="Pictures, a multiple of 4, in place of the profile's.")] = None,
+    trainings: Annotated[
+        int | None, typer.Option(min=1, help="Networks of each problem, in place of the profile's.")
+    ] = None,
+    most: Annotated[
+        int | None, typer.Option(min=0, help="Leave out methods of more passes an image; 0: none. [profile's]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for leaderboard.csv, .md, .png and details.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of faces, sampled methods and intervals.")] = 0,
+) -> None:
+    """Rank attribution methods by whether they find the known cause of networks trained on drawn faces."""
+    if out is not None:
+        if out.exists() and not out.is_dir():
+            raise ValueError(f"--out: {str(out)!r} is a file; give a folder")
+        check(out / "leaderboard.csv", "--out")
+    from helpers.leaderboard import leaderboard as rank
+
+    board = rank(
+        method or "all", profile=profile, images=images, seeds=None if trainings is None else range(trainings), most=most,
+        backends=backends, seed=seed,
+    )  # fmt: skip
+    typer.echo(board.models.round(3).to_string(index=False))
+    typer.echo("\n" + board.to_markdown())
+    if out is not None:
+        from helpers.plots import use
+
+        use()
+        board.save(out)
+        typer.echo(f"Wrote {out}")
 
 
 def wish(model, data, root, target, protected, image_size, seed, option=None) -> dict[str, Any]:

@@ -88,14 +88,23 @@ def load_problem(
     validation, test = (helpers.load_faces(dataset, split=split, **shared, **options) for split in ("validation", "test"))
     batch = min(64, max(8, len(train) // 8))
     epochs = max(LEAST_EPOCHS, min(MOST_EPOCHS, round(work.steps * batch / len(train))))
-    content = [resume.fingerprint(train.images, train.targets), train.classes, epochs, batch, seed]
+    settings = {"epochs": epochs, "batch_size": batch, "seed": seed, "progress": progress}
+    return Problem(train, validation, test, trained(train, dataset, **settings))
+
+
+def trained(faces: FaceDataset, name: str, *, epochs: int, batch_size: int, seed: int, progress: bool = True) -> nn.Module:
+    """The ResNet-18 that `helpers.train` makes of these faces: from the cache, or trained and kept there as `name`-….
+
+    The same faces, labels and settings are the same model, whatever it is called.
+    """
+    content = [resume.fingerprint(faces.images, faces.targets), faces.classes, epochs, batch_size, seed]
     key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-    path = cache_dir("models") / f"{dataset}-{key}.safetensors"
+    path = cache_dir("models") / f"{name}-{key}.safetensors"
     if not path.is_file():
         with FileLock(path.with_suffix(".lock")):  # of two notebooks side by side one trains, and the other takes its model
             if not path.is_file():
                 part = path.with_suffix(".part")
-                model = helpers.train(train, epochs=epochs, batch_size=batch, seed=seed, progress=progress, checkpoint=part)
+                model = helpers.train(faces, epochs=epochs, batch_size=batch_size, seed=seed, progress=progress, checkpoint=part)
                 checkpoint.save(model, path)
                 part.unlink(missing_ok=True)
-    return Problem(train, validation, test, checkpoint.load(path))
+    return checkpoint.load(path)

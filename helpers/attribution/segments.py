@@ -50,3 +50,11 @@ def check_segments(segments: Segments, images: Tensor) -> Tensor:
     if len(single):
         raise ValueError(f"segments: image {single[0].item()} has only one; expected two or more, so that one can be left out")
     return codes.expand(count, height, width)
+
+
+def count(segments: Segments) -> int:
+    """How many segments an image has at most: of a grid by its rows, or of a mask's codes."""
+    if isinstance(segments, (int, np.integer)):
+        return int(segments) ** 2
+    codes = torch.as_tensor(segments)
+    return max(len(each.unique()) for each in (codes[None] if codes.ndim == 2 else codes))
