@@ -9,7 +9,14 @@ from PIL import Image
 from helpers.data import load_faces
 from helpers.data.sources.lfw import read_pairs
 
-PHOTOS = {"Aaron_Eckhart": 1, "Abdullah_al-Attiyah": 3, "AJ_Cook": 1, "Jean-François_Pontal": 2, "Zoran_Djindjic": 4, "Yoko_Ono": 2}
+PHOTOS = {
+    "Aaron_Eckhart": 1,
+    "Abdullah_al-Attiyah": 3,
+    "AJ_Cook": 1,
+    "Jean-François_Pontal": 2,
+    "Zoran_Djindjic": 4,
+    "Yoko_Ono": 2,
+}
 NAMES = ["Male", "Smiling", "Eyeglasses", "No Beard", "Goatee", "Mustache", "Wearing Hat", "5 o' Clock Shadow"]
 IMAGES = [(person, number + 1) for person, count in PHOTOS.items() for number in range(count)]
 SCORES = np.random.default_rng(1).normal(size=(len(IMAGES), len(NAMES)))

@@ -135,8 +135,11 @@ def _column(file: Path, paths: pd.Series, what: str) -> pd.Series:
     listed = parse(text if comma else single_spaces(text), file, ["path", what], "," if comma else " ", kinds)
     once(listed["path"], file)
     found = paths.map(listed.set_index("path")[what])
-    if found.isna().any():
-        raise ValueError(f"{file}: has no {what} for {found.isna().sum()} of {len(paths)} images, such as {paths[found.isna()].iloc[0]}")
+    absent = found.isna()
+    if absent.any():
+        raise ValueError(
+            f"{file}: has no {what} for {absent.sum()} of {len(paths)} images, such as {paths[absent].iloc[0]}"
+        )
     return found.astype(int)
 
 

@@ -16,6 +16,7 @@ from helpers.data.sources.files import existing_folder, faces_from_files, offici
 
 HOLDS = "a column of image paths and columns of labels"
 TRUTH = ({"yes": True, "no": False}, {"true": True, "false": False})
+MOST_SPELLINGS = 32  # of true and false: each letter may be large or small
 
 
 @source("table")
@@ -113,16 +114,15 @@ def _tidy(column: pd.Series) -> pd.Series:
         or isinstance(column.dtype, pd.CategoricalDtype)
     ):
         return column
-    words = column.map(lambda value: value.strip() if isinstance(value, str) else value)
-    folded = words.dropna().map(lambda value: value.casefold() if isinstance(value, str) else value)
+    if isinstance(column.dtype, pd.StringDtype):
+        words = column.str.strip()
+    else:  # words beside numbers, as a Parquet file may hold them
+        words = column.map(lambda value: value.strip() if isinstance(value, str) else value)
+    few = words.dropna().drop_duplicates()
     for truth in TRUTH:
-        if len(folded) and folded.isin(truth).all():
-            return (
-                folded.map(truth)
-                .astype(bool)
-                .reindex(words.index)
-                .astype(bool if words.notna().all() else object)
-            )
+        means = {value: truth.get(value.casefold()) if isinstance(value, str) else None for value in few[: MOST_SPELLINGS + 1]}
+        if 0 < len(few) <= MOST_SPELLINGS and None not in means.values():
+            return words.map(means).astype(bool if words.notna().all() else object)
     return words
 
 

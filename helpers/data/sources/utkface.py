@@ -80,7 +80,7 @@ def read_names(names: pd.Series) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
     """What file names such as 26_1_2_20170116172345678.jpg.chip.jpg say, and those that do not say it all, with why."""
     fields = names.str.split(".", n=1).str[0].str.split("_")
     count = fields.str.len()
-    age, gender, race, taken = (fields.str[i].fillna("") for i in range(4))
+    age, gender, race, taken = (fields.str[i].astype(object).fillna("") for i in range(4))
     years = pd.to_numeric(age.where(age.str.fullmatch(r"\d{1,3}")), errors="coerce")
     reasons = (
         (count != 4, "its name has not the four fields <age>_<gender>_<race>_<datetime>"),
