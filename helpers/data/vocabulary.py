@@ -46,9 +46,9 @@ def equal(column: str, value: str) -> Rule:
 
 def beard_goatee_or_moustache(no_beard: str, goatee: str, moustache: str) -> Rule:
     def read(none: pd.Series, chin: pd.Series, lip: pd.Series) -> pd.Series:
-        known = none.notna() & chin.notna() & lip.notna()
         shown = (none == False) | (chin == True) | (lip == True)  # noqa: E712  a missing label equals neither
-        return shown if known.all() else shown.astype(object).where(known, None)
+        told = shown | (none.notna() & chin.notna() & lip.notna())
+        return shown if told.all() else shown.astype(object).where(told, None)
 
     return Rule((no_beard, goatee, moustache), read, f"not `{no_beard}`, or `{goatee}`, or `{moustache}`")
 

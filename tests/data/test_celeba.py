@@ -150,10 +150,12 @@ def test_people_in_two_official_splits_are_refused(root):
     ("change", "message"),
     [
         (lambda t: t[: t.rindex("000029")], "announces 30 images, but it lists 28"),
-        (lambda t: t[: t.rindex(" ") - 10], "Expected 41 columns"),
+        (lambda t: t[: t.rindex(" ") - 10], "not 41 cells a line"),
         (lambda t: t.replace(FILES[4], FILES[3]), "lists 000004.jpg twice"),
         (lambda t: t.replace("-1", "2", 1), "column '.*' holds 2 .*accepted: -1 and 1, or 0 and 1"),
         (lambda t: t.replace("-1", "yes", 1), "yes"),
+        (lambda t: t.replace(FILES[6], f"{FILES[6]} 1"), "more than 41 cells|not 41 cells a line"),
+        (lambda t: t.replace(FILES[0], f"{FILES[0]} 1 1"), "more than 41 cells|not 41 cells a line"),
         (lambda t: t.split("\n", 1)[1], "its first line is '5_o_Clock_Shadow"),
         (lambda t: "", "its first line is ''"),
     ],
@@ -171,7 +173,8 @@ def test_a_blank_label_stays_missing_and_is_counted_only_where_it_matters(root):
     lines = attributes("csv").splitlines()
     cells = lines[5].split(",")
     cells[1 + OWN.index("Smiling")] = ""
-    cells[1 + OWN.index("No_Beard")] = ""
+    for name, sign in (("No_Beard", ""), ("Goatee", "-1"), ("Mustache", "-1")):
+        cells[1 + OWN.index(name)] = sign
     lines[5] = ",".join(cells)
     (root / "list_attr_celeba.csv").write_text("\n".join(lines))
     for target in ("smiling", "Smiling", "facial_hair"):

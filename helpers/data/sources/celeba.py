@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 
 from helpers.data.base import FaceDataset
-from helpers.data.lists import lines_of, once, parse, single_spaces, truths
+from helpers.data.lists import lines_of, once, parse, truths
 from helpers.data.registry import source
 from helpers.data.sources.files import existing_folder, faces_from_files, needed, unlisted, without_absent
 from helpers.data.vocabulary import with_common_names
@@ -111,10 +110,12 @@ def read_attributes(file: Path) -> pd.DataFrame:
     else:
         if not first.strip().isdigit():
             raise ValueError(f"{file}: its first line is {first[:40].decode(errors='replace')!r}; expected the number of images")
-        count, separator = int(first), " "
-        header, _, rows = single_spaces(rest).partition(b"\n")
+        count, separator = int(first), None
+        header, _, rows = rest.partition(b"\n")
         names = _words(header, None)
-    table = parse(rows, file, ["path", *names], separator, {"path": pa.string(), **dict.fromkeys(names, pa.int8())})
+    if len(set(names)) < len(names):
+        raise ValueError(f"{file}: a column is named twice among {', '.join(names)}")
+    table = parse(rows, file, {"path": "str", **dict.fromkeys(names, "int8")}, separator)
     if count is not None and count != len(table):
         raise ValueError(f"{file}: its first line announces {count} images, but it lists {len(table)}; get it again")
     once(table["path"], file)
@@ -131,8 +132,7 @@ def _column(file: Path, paths: pd.Series, what: str) -> pd.Series:
     comma = b"," in text.partition(b"\n")[0]
     if comma and text.startswith(b"image_id"):
         text = text.partition(b"\n")[2]
-    kinds = {"path": pa.string(), what: pa.int64()}
-    listed = parse(text if comma else single_spaces(text), file, ["path", what], "," if comma else " ", kinds)
+    listed = parse(text, file, {"path": "str", what: "int64"}, "," if comma else None)
     once(listed["path"], file)
     found = paths.map(listed.set_index("path")[what])
     absent = found.isna()

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 
 from helpers.data.base import FaceDataset
 from helpers.data.lists import lines_of, once, parse
@@ -91,8 +90,9 @@ def read_attributes(file: Path) -> pd.DataFrame:
     names = [name.strip() for name in header.decode("utf-8", errors="replace").lstrip("#").strip().split("\t")]
     if names[:2] != ["person", "imagenum"]:
         raise ValueError(f"{file}: expected a line '# person, imagenum, Male, …' between tabs, got {', '.join(names[:4])!r}")
-    kinds = {"person": pa.string(), "imagenum": pa.int64(), **dict.fromkeys(names[2:], pa.float64())}
-    raw = parse(text, file, names, "\t", kinds)
+    if len(set(names)) < len(names):
+        raise ValueError(f"{file}: a column is named twice among {', '.join(names)}")
+    raw = parse(text, file, {"person": "str", "imagenum": "int64", **dict.fromkeys(names[2:], "float64")}, "\t")
     path = image_path(raw["person"], raw["imagenum"])
     once(path, file)
     first = {"path": path, "identity": path.str.partition("/")[0], "photo": raw["imagenum"]}
