@@ -32,7 +32,8 @@ def load_faces(
     ----------
     name : "illustrated", "orl", "bfw", "celeba", "fairface", "utkface", "lfw", "folder" or "table" (see
         `data/README.md`)
-    root : path of the data; "illustrated" and "orl" need none
+    root : path of the data; "illustrated" and "orl" need none, nor does what `python -m helpers fetch` has put in
+        the cache
     target : column to predict, a common name (`helpers.data.vocabulary`) or one of the data set's own; None: its
         default
     protected : column, or several, whose groups are compared; None: the data set's default

@@ -93,8 +93,8 @@ OFFERS: dict[str, Offer] = {
         page="http://vis-www.cs.umass.edu/lfw/",
         licence="published for research in face verification; the rights in the photographs, taken from news on the web, stay "
         "with their owners",
-        steps="The attributes (lfw_attributes.txt) are published by Columbia University with PubFig, "
-        "https://www.cs.columbia.edu/CAVE/databases/pubfig/, without a checksum: put the file at {root}/lfw_attributes.txt.",
+        steps="The attributes are published by Columbia University, without a checksum: put "
+        "http://www.cs.columbia.edu/CAVE/databases/pubfig/download/lfw_attributes.txt at {root}/lfw_attributes.txt.",
         files=(
             File(
                 "lfw.tgz",
@@ -154,7 +154,7 @@ def fetch(
     name = name.casefold()
     if (url is None) != (sha256 is None):
         raise ValueError("url, sha256: give both, the link and the SHA-256 of the file behind it, or neither")
-    folder = cache_dir(name) if root is None else Path(root).expanduser()
+    folder = cache_dir() / name if root is None else Path(root).expanduser()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"root: {folder} is a file; give a folder")
     say(f"{name}: {offer.page}\nLicence: {offer.licence}.")

@@ -81,6 +81,12 @@ def test_the_archives_may_stay_in_their_folders(root, archive):
     assert len(load(root, "test")) == 21
 
 
+def test_what_lies_where_fetch_puts_it_needs_no_root(root, monkeypatch):
+    monkeypatch.setenv("CANDOR_CACHE", str(root.parent))
+    root.rename(root.parent / "fairface")
+    assert len(load(None, "test")) == 21
+
+
 def test_bom_windows_ends_and_backslashes_are_read(root):
     for part in SIZES:
         file = root / f"fairface_label_{part}.csv"

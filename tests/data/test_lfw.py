@@ -70,6 +70,7 @@ def test_the_sign_of_a_score_is_the_label_of_its_image(original):
         sheet(mark="# "),
         sheet(mark="#"),
         sheet(comment=""),
+        sheet(comment="Attribute values\n"),
         "\ufeff" + sheet().replace("\n", "\r\n"),
         sheet().replace("Yoko Ono", "Yoko_Ono"),
     ],
@@ -109,7 +110,8 @@ def test_a_score_of_nought_is_no_label(root):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.replace("#", ""), "expected a line '# person, imagenum"),
+        (lambda t: t.replace("imagenum", "image"), "expected a line '#, person, imagenum"),
+        (lambda t: "", "expected a line '#, person, imagenum"),
         (lambda t: t[: t.rindex("\t")], "Expected 10 columns"),
         (lambda t: t.replace("Zoran Djindjic\t2", "Zoran Djindjic\t1"), "lists Zoran_Djindjic/Zoran_Djindjic_0001.jpg twice"),
         (lambda t: t.replace("Yoko Ono\t1\t", "Yoko Ono\t1\tx"), "double"),

@@ -34,7 +34,8 @@ def test_a_misspelt_option_is_not_swallowed(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["bfw", "celeba", "fairface", "utkface", "lfw", "folder", "table"])
-def test_data_of_ones_own_needs_a_place_that_exists(name, tmp_path):
+def test_data_of_ones_own_needs_a_place_that_exists(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("CANDOR_CACHE", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="root: the data set"):
         load_faces(name, target="a", protected="b")
     with pytest.raises(FileNotFoundError, match="root: .*nowhere.* does not exist. .*"):

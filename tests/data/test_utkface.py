@@ -14,7 +14,8 @@ GROUPS = ["0-2", "0-2", "3-9", "3-9", "10-19", "10-19", "20-29", "60-69", "more 
 PEOPLE = [(age, gender, race) for age in AGES for gender in (0, 1) for race in range(5)]
 BAD = {  # official names that lack a field, and others that nobody can read
     "39_1_20170116174525125.jpg.chip.jpg": "four fields",
-    "61_3_20170109150557335.jpg.chip.jpg": "four fields",
+    "61_1_20170109142408075.jpg.chip.jpg": "four fields",
+    "61_1_20170109150557335.jpg.chip.jpg": "four fields",
     "53__0_20170116184028385.jpg": "gender",
     "26_2_0_20170116184028385.jpg": "gender",
     "26_1_5_20170116184028385.jpg": "race",
@@ -72,7 +73,9 @@ def test_names_that_lack_a_field_are_listed_with_the_reason(root):
 
 
 def test_a_space_or_a_doubled_ending_in_a_name_does_no_harm():
-    table, bad = read_names(pd.Series(["24_0_1_20170116220224657 .jpg", "55_0_0_20170116232725357jpg.jpg", "1_0_0_1.png"]))
+    names = ["24_0_1_20170116220224657 .jpg.chip.jpg", "55_0_0_20170116232725357jpg.chip.jpg", "1_0_0_1.png"]
+    table, bad = read_names(pd.Series(names))
+    assert table["datetime"].tolist() == ["20170116220224657", "20170116232725357", "1"]
     assert table["age"].tolist() == [24, 55, 1] and table["race"].tolist() == ["Black", "White", "White"] and bad == []
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.data.base import FaceDataset
+from helpers.data.cache import cache_dir
 from helpers.data.decode import decode_all, is_image
 from helpers.data.sampling import SPLITS, split_identities
 from helpers.names import choose
@@ -26,13 +27,16 @@ SPLIT_NAMES = {
 
 
 def existing_folder(root: str | Path | None, source: str, layout: str) -> Path:
-    """`root` as a folder that is there.
+    """`root` as a folder that is there; None: where `python -m helpers fetch` puts the data set, if there is something.
 
     Raises
     ------
-    FileNotFoundError : no `root` was given, or it is no folder; `layout` is told.
+    FileNotFoundError : no `root` was given and nothing has been fetched, or it is no folder; `layout` is told.
     """
     if root is None:
+        fetched = cache_dir() / source
+        if fetched.is_dir() and any(fetched.iterdir()):
+            return fetched
         raise FileNotFoundError(f"root: the data set {source!r} needs the folder of your copy. {layout}")
     folder = Path(root).expanduser()
     if not folder.is_dir():

@@ -15,6 +15,7 @@ from helpers.data.vocabulary import with_common_names
 
 IMAGES = ("lfw", "lfw_funneled", "lfw-deepfunneled")
 ATTRIBUTES = "lfw_attributes.txt"
+LINES_ABOVE = 3
 LAYOUT = (
     "`python -m helpers fetch lfw` gets the photographs, and data/README.md says where the attributes are; give the folder that "
     f"holds lfw/<Name>/<Name>_0001.jpg and {ATTRIBUTES}."
@@ -84,12 +85,14 @@ def read_attributes(file: Path) -> pd.DataFrame:
     ------
     ValueError : no header with person and imagenum, a score that is no number, an image named twice.
     """
-    text, header = lines_of(file), b""
-    while text.startswith(b"#"):  # a comment, then the names of the columns behind another #
+    text, names = lines_of(file), [""]
+    for _ in range(LINES_ABOVE):  # a comment, then the names of the columns behind a #
         header, _, text = text.partition(b"\n")
-    names = [name.strip() for name in header.decode("utf-8", errors="replace").lstrip("#").strip().split("\t")]
-    if names[:2] != ["person", "imagenum"]:
-        raise ValueError(f"{file}: expected a line '# person, imagenum, Male, …' between tabs, got {', '.join(names[:4])!r}")
+        names = [name.strip() for name in header.decode("utf-8", errors="replace").lstrip("#").strip().split("\t")]
+        if names[:2] == ["person", "imagenum"]:
+            break
+    else:
+        raise ValueError(f"{file}: expected a line '#, person, imagenum, Male, …' with tabs among the first {LINES_ABOVE}")
     if len(set(names)) < len(names):
         raise ValueError(f"{file}: a column is named twice among {', '.join(names)}")
     raw = parse(text, file, {"person": "str", "imagenum": "int64", **dict.fromkeys(names[2:], "float64")}, "\t")

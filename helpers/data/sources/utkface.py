@@ -99,7 +99,7 @@ def read_names(names: pd.Series) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
             "age": years[good].astype(int),
             "gender": gender[good].map(GENDERS),
             "race": race[good].map(RACES),
-            "datetime": taken[good].str.strip(),
+            "datetime": taken[good].str.extract(r"^(\d*)", expand=False),
         }
     )
     return table.reset_index(drop=True), list(zip(names[~good], reason[~good], strict=True))
