@@ -161,7 +161,7 @@ def fetch(
     files = offer.files
     if url is not None:
         file_name = PurePosixPath(unquote(urlsplit(url).path)).name
-        if not file_name or "\\" in file_name:
+        if file_name in ("", "..") or "\\" in file_name:
             raise ValueError(f"url: {url!r} does not end in the name of a file")
         files = (File(file_name, url, sha256, "" if _is_archive(file_name) else file_name),)
     steps = offer.steps.format(page=offer.page, root=folder)

@@ -314,6 +314,7 @@ def test_every_offer_says_where_and_what_and_what_it_downloads_has_a_checksum(na
     [
         (["celebb"], "Did you mean 'celeba'?"),
         (["celeba", "--url", "http://x/", "--sha256", SHA], "does not end in the name of a file"),
+        (["celeba", "--url", "http://x/a/%2e%2e", "--sha256", SHA], "does not end in the name of a file"),
         (["celeba", "--root", __file__], "is a file; give a folder"),
     ],
 )
