@@ -41,7 +41,11 @@ def opposite(column: str) -> Rule:
 
 
 def equal(column: str, value: str) -> Rule:
-    return Rule((column,), lambda own: own == value, f"`{column}` is {value}")
+    def read(own: pd.Series) -> pd.Series:
+        shown, absent = (own == value).astype(bool), own.isna()
+        return shown.astype(object).where(~absent, None) if absent.any() else shown
+
+    return Rule((column,), read, f"`{column}` is {value}")
 
 
 def beard_goatee_or_moustache(no_beard: str, goatee: str, moustache: str) -> Rule:

@@ -113,6 +113,7 @@ def test_missing_images_stop_the_loading_or_are_listed(root):
         ("file", "train/1.jpg", "lists train/1.jpg; expected val/<image>.jpg"),
         ("file", "val/2.jpg", "lists val/2.jpg twice"),
         ("race", "", "'race': 1 of 84 labels are missing"),
+        ("gender", "", "'woman': 1 of 84 labels are missing"),
     ],
 )
 def test_values_that_fairface_does_not_have_are_named(root, column, value, message):
