@@ -27,7 +27,9 @@ from helpers.data.cache import cache_dir
 from helpers.names import choose
 
 BLOCK = 1 << 18
-TRIES = 5  # in a row that bring nothing new
+TRIES = 5  # in a row that bring next to nothing
+ENOUGH = 1 << 16  # bytes that a connection must bring to count as progress
+SLOWEST = 1000  # bytes a second, below which a connection counts as stalled
 WORTH_ANOTHER_TRY = (408, 429, 500, 502, 503, 504)
 DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)  # another try changes nothing
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
@@ -206,8 +208,8 @@ def download(
     url : http or https
     file : where it goes
     sha256 : 64 hexadecimal digits
-    tries : how often in a row the server may fail without sending anything
-    timeout : seconds without a byte after which a connection counts as stalled
+    tries : how often in a row the server may break off after less than 64 KiB
+    timeout : seconds without a byte, or with less than 1,000 bytes a second, after which a connection counts as stalled
     pause : seconds before the first new try, doubled each time
 
     Returns
@@ -266,7 +268,7 @@ def _receive(url: str, part: Path, tries: int, timeout: float, pause: float, pro
             reason = str(getattr(error, "reason", None) or error) or type(error).__name__
         several = True
         now = part.stat().st_size if part.is_file() else 0
-        failed = 0 if now > before else failed + 1
+        failed = 0 if now - before >= ENOUGH else failed + 1
         if failed >= tries:
             raise ConnectionError(
                 f"{url}: {reason}; {now:,} bytes have come and are kept. The same command goes on from there"
@@ -296,9 +298,15 @@ def _connect(url: str, part: Path, timeout: float, progress: bool) -> None:
             total=total, initial=start, unit="B", unit_scale=True, unit_divisor=1024, desc=part.stem, disable=not progress
         )
         with part.open("ab" if start else "wb") as out, bar:
+            since, from_byte = time.monotonic(), start
             while block := answer.read1(BLOCK):
                 out.write(block)
                 bar.update(len(block))
+                end, passed = out.tell(), time.monotonic() - since
+                if passed > timeout:
+                    if end - from_byte < SLOWEST * passed:
+                        raise TimeoutError(f"{end - from_byte:,} bytes in {passed:.1f} s are a stalled connection")
+                    since, from_byte = time.monotonic(), end
             end = out.tell()
     if total is not None and end < total:
         raise ConnectionError(f"the connection broke off at {end:,} of {total:,} bytes")

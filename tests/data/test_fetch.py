@@ -1,5 +1,6 @@
 """Downloads from a local server that breaks off, stalls and lies; archives that try to leave their folder."""
 
+import contextlib
 import hashlib
 import io
 import tarfile
@@ -18,7 +19,8 @@ from helpers.data.fetch import OFFERS, download, fetch, unpack
 BODY = np.random.default_rng(0).bytes(300_000)
 SHA = hashlib.sha256(BODY).hexdigest()
 OTHER = np.random.default_rng(1).bytes(300_000)
-QUICK = {"timeout": 0.3, "pause": 0.001, "progress": False}
+QUICK = {"pause": 0.001, "progress": False}
+STALLED = 1.0  # seconds: long beside what a busy machine needs for an answer
 
 
 @pytest.fixture
@@ -86,10 +88,10 @@ def test_a_file_comes_whole_and_is_not_asked_for_again(server, tmp_path):
     assert server.asked == [None]
 
 
-@pytest.mark.parametrize("wait", [0.0, 0.6])
+@pytest.mark.parametrize("wait", [0.0, 3 * STALLED])
 def test_a_download_that_breaks_off_or_stalls_goes_on_where_it_stopped(server, tmp_path, wait):
     server.script = [ranged(most=100_000, wait=wait), ranged(most=70_000), ranged()]
-    assert download(server.url, tmp_path / "faces.bin", SHA, **QUICK).read_bytes() == BODY
+    assert download(server.url, tmp_path / "faces.bin", SHA, timeout=STALLED, **QUICK).read_bytes() == BODY
     assert server.asked == [None, "bytes=100000-", "bytes=170000-"]
 
 
@@ -114,7 +116,21 @@ def test_a_server_that_never_gets_further_is_given_up(server, tmp_path):
     server.script = [whole(most=100_000)]
     with pytest.raises(ConnectionError, match="broke off at 100,000 of 300,000 bytes"):
         download(server.url, tmp_path / "faces.bin", SHA, tries=3, **QUICK)
-    assert len(server.asked) == 4
+    assert len(server.asked) == 4  # the first one brought something
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(server, tmp_path):
+    def trickle(handler):
+        send(handler, 200, {"Content-Length": str(len(BODY))}, b"")
+        with contextlib.suppress(OSError):  # the other side has hung up
+            for i in range(1000):
+                handler.wfile.write(BODY[i : i + 1])
+                time.sleep(0.02)
+
+    server.script = [trickle]
+    with pytest.raises(ConnectionError, match=r"bytes in \d\.\d s are a stalled connection"):
+        download(server.url, tmp_path / "faces.bin", SHA, tries=2, timeout=STALLED / 2, **QUICK)
+    assert len(server.asked) == 2
 
 
 def test_busy_servers_get_another_try_and_refusals_do_not(server, tmp_path):
