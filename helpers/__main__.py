@@ -1,4 +1,4 @@
-"""The public verbs as a command line: `python -m helpers train|audit|attribute|debias|report|leaderboard --help`.
+"""The public verbs as a command line: `python -m helpers train|audit|attribute|debias|report|leaderboard|fetch --help`.
 
 Exit codes: 0 it worked, 2 wrong usage or input (one or two sentences on stderr), 130 interrupted, 1 anything
 unexpected.
@@ -23,7 +23,8 @@ from helpers.names import choose
 
 app = typer.Typer(
     help="Candor: is a face classifier biased, where does it look, and what makes it fairer?",
-    epilog="Data is a name (illustrated, orl, bfw), a folder class/…/image, or a CSV or Parquet file.",
+    epilog="Data is a name (illustrated, orl, bfw, celeba, fairface, utkface, lfw), a folder class/…/image, or a CSV or "
+    "Parquet file.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -334,6 +335,26 @@ def debias(
         typer.echo(f"Wrote the models and table.csv to {out}")
     if all(result.error for name, result in results.items() if name != "Vanilla"):
         raise ValueError("no method worked; the table says why")
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Data set: bfw, celeba, fairface, utkface or lfw.")],
+    root: Annotated[Path | None, typer.Option(help="Folder for it. [data/cache/NAME]")] = None,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="You have read its terms and accept them.")
+    ] = False,
+    url: Annotated[str | None, typer.Option(help="A link that you were given, with --sha256.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="SHA-256 of the file behind --url.")] = None,
+) -> None:
+    """Download a data set where that is allowed, else say what to request where and where to put it.
+
+    Exit code 2 means that nothing was downloaded.
+    """
+    from helpers.data.fetch import fetch as get
+
+    if not get(name, root, accept_licence=accept_licence, url=url, sha256=sha256, say=typer.echo):
+        raise typer.Exit(2)
 
 
 @app.command()

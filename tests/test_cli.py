@@ -165,7 +165,8 @@ def test_interruption_is_130_and_a_fault_is_1_with_its_traceback(capsys, predict
 
 def test_help_names_every_verb_and_brackets_are_kept(capsys):
     code, out, _ = run(capsys, "--help")
-    assert code == 0 and all(verb in out for verb in ("train", "audit", "attribute", "debias", "report", "leaderboard"))
+    verbs = ("train", "audit", "attribute", "debias", "report", "leaderboard", "fetch")
+    assert code == 0 and all(verb in out for verb in verbs)
     for verb in ("train", "audit", "attribute", "debias", "report"):
         code, out, _ = run(capsys, verb, "--help")
         assert code == 0 and "--seed" in out and "--data" in out

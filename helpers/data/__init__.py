@@ -30,9 +30,12 @@ def load_faces(
 
     Parameters
     ----------
-    name : "illustrated", "orl", "bfw", "folder" or "table" (see `data/README.md`)
-    root : path of the data; "illustrated" and "orl" need none
-    target : column to predict; None: the data set's default
+    name : "illustrated", "orl", "bfw", "celeba", "fairface", "utkface", "lfw", "folder" or "table" (see
+        `data/README.md`)
+    root : path of the data; "illustrated" and "orl" need none, nor does what `python -m helpers fetch` has put in
+        the cache
+    target : column to predict, a common name (`helpers.data.vocabulary`) or one of the data set's own; None: its
+        default
     protected : column, or several, whose groups are compared; None: the data set's default
     split : "train", "validation", "test" or "all". The official splits where the data has them; else 60, 20
         and 20 % of the *people*, by `seed`, so that no face is in two splits

@@ -28,12 +28,10 @@ def find_column(table: pd.DataFrame, column: str, argument: str) -> str:
 
 def missing(column: pd.Series) -> np.ndarray:
     """bool (N,), True where a label is absent: NaN, None, or text of blanks only."""
-    absent = column.isna().to_numpy(dtype=bool)
-    if not (types.is_numeric_dtype(column) or types.is_bool_dtype(column)):
-        absent = absent | np.array(
-            [isinstance(value, str) and not value.strip() for value in column], dtype=bool
-        )
-    return absent
+    if types.is_numeric_dtype(column) or types.is_bool_dtype(column):
+        return column.isna().to_numpy(dtype=bool)
+    code, values = pd.factorize(column)  # a million rows have few different labels; code -1 is NaN or None
+    return np.array([*(isinstance(value, str) and not value.strip() for value in values), True])[code]
 
 
 def level_names(column: pd.Series, name: str) -> tuple[list, tuple[str, ...]]:

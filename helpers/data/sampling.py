@@ -54,7 +54,7 @@ def split_identities(
             f"identities: {column.isna().sum()} of {len(column)} are missing; a split needs to know whose "
             "face it is"
         )
-    people, person = np.unique(column.astype(str).to_numpy(dtype=object).astype(str), return_inverse=True)
+    person, people = _people(column)
     wanted = np.flatnonzero(shares > 0)
     if len(people) < len(wanted):
         raise ValueError(
@@ -65,6 +65,16 @@ def split_identities(
     split_of = np.empty(len(people), dtype=object)
     split_of[np.random.default_rng(seed).permutation(len(people))] = np.repeat(SPLITS, counts)
     return split_of[person].astype(str)
+
+
+def _people(column: pd.Series) -> tuple[np.ndarray, list[str]]:
+    """Codes int64 (N,) of the identities as strings, and these in sorted order."""
+    code, names = pd.factorize(column.astype(str))
+    names = list(names)
+    order = sorted(range(len(names)), key=names.__getitem__)
+    rank = np.empty(len(names), dtype=np.int64)
+    rank[order] = np.arange(len(names))
+    return rank[code], [names[i] for i in order]
 
 
 def whole_shares(n: int, shares: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from helpers.data import SOURCES, load_faces, source
 
 
 def test_every_data_set_of_the_contract_is_registered():
-    assert {"illustrated", "orl", "bfw", "folder", "table"} <= set(SOURCES)
+    assert {"illustrated", "orl", "bfw", "celeba", "fairface", "utkface", "lfw", "folder", "table"} <= set(SOURCES)
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,9 @@ def test_a_misspelt_option_is_not_swallowed(name, tmp_path):
         load_faces(name, root=tmp_path, target="a", protected="b", imgae=3)
 
 
-@pytest.mark.parametrize("name", ["bfw", "folder", "table"])
-def test_data_of_ones_own_needs_a_place_that_exists(name, tmp_path):
+@pytest.mark.parametrize("name", ["bfw", "celeba", "fairface", "utkface", "lfw", "folder", "table"])
+def test_data_of_ones_own_needs_a_place_that_exists(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("CANDOR_CACHE", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="root: the data set"):
         load_faces(name, target="a", protected="b")
     with pytest.raises(FileNotFoundError, match="root: .*nowhere.* does not exist. .*"):

@@ -11,6 +11,7 @@ from helpers.data.base import FaceDataset
 from helpers.data.decode import is_image
 from helpers.data.registry import source
 from helpers.data.sources.files import existing_folder, faces_from_files
+from helpers.data.vocabulary import with_common_names
 
 IMAGES = "bfw-cropped-aligned"
 SUBGROUPS = tuple(
@@ -47,7 +48,7 @@ def bfw(
 
     Columns: `path` (relative to bfw-cropped-aligned), `identity`, `ethnicity` (asian, black, indian, white),
     `gender` (female, male), `woman` (bool) and `subgroup` (AF, AM, BF, BM, IF, IM, WF, WM), as the folders
-    annotate them.
+    annotate them; `race_annotation` is the common name of `ethnicity`.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ def bfw(
             else:
                 rows.append(_describe(path))
     return faces_from_files(
-        pd.DataFrame(rows),
+        with_common_names(pd.DataFrame(rows), "bfw"),
         folder,
         name="bfw",
         target=target,

@@ -16,6 +16,7 @@ from helpers.data.sources.files import existing_folder, faces_from_files, offici
 
 HOLDS = "a column of image paths and columns of labels"
 TRUTH = ({"yes": True, "no": False}, {"true": True, "false": False})
+FIRST_LOOK = 1000  # rows
 
 
 @source("table")
@@ -113,17 +114,26 @@ def _tidy(column: pd.Series) -> pd.Series:
         or isinstance(column.dtype, pd.CategoricalDtype)
     ):
         return column
-    words = column.map(lambda value: value.strip() if isinstance(value, str) else value)
-    folded = words.dropna().map(lambda value: value.casefold() if isinstance(value, str) else value)
+    if isinstance(column.dtype, pd.StringDtype):
+        words = column.str.strip()
+    else:  # words beside numbers, as a Parquet file may hold them
+        words = column.map(lambda value: value.strip() if isinstance(value, str) else value)
+    if not _is_truth(words.iloc[:FIRST_LOOK].dropna().unique()):  # most columns of words end here, a million paths too
+        return words
+    spellings = words.dropna().unique()
+    truth = _is_truth(spellings)
+    if len(spellings) == 0 or not truth:
+        return words
+    means = {spelling: truth[spelling.casefold()] for spelling in spellings}
+    return words.map(means).astype(bool if words.notna().all() else object)
+
+
+def _is_truth(values) -> dict[str, bool] | None:
+    """What yes and no, or true and false, mean, if these are all the values."""
     for truth in TRUTH:
-        if len(folded) and folded.isin(truth).all():
-            return (
-                folded.map(truth)
-                .astype(bool)
-                .reindex(words.index)
-                .astype(bool if words.notna().all() else object)
-            )
-    return words
+        if all(isinstance(value, str) and value.casefold() in truth for value in values):
+            return truth
+    return None
 
 
 def _with_standard_columns(raw: pd.DataFrame, path: str, identity: str | None) -> pd.DataFrame:
