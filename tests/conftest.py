@@ -39,6 +39,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def no_figure_is_left_open():
-    """Figures that a test drew would otherwise pile up until matplotlib warns."""
-    yield
+    """Figures that a test drew would otherwise pile up until matplotlib warns, and its style would be the next test's."""
+    with plt.rc_context():
+        yield
     plt.close("all")
