@@ -122,6 +122,8 @@ def attribute(
     check_model(model)
     images = check_images(images)
     check_values(options, images)
+    if chosen.needs_layers:
+        model = getattr(model, "_orig_mod", model)  # of torch.compile, whose code need not see a hook
     if "layer" in options and getattr(model, "keras", None) is not None:
         model, options["layer"] = model.split(options["layer"])
     score = Score(model)
@@ -250,6 +252,11 @@ def check_fit(
     if chosen.needs_gradient and not output.requires_grad:
         raise ValueError(
             f"model: no gradient reaches the image, and {chosen.name} needs it; without one work {outside(gradient=False)}"
+        )
+    if "layer" in chosen.defaults and any(isinstance(module, torch.jit.ScriptModule) for module in score.modules()):
+        raise ValueError(
+            f"model: {chosen.name} looks at layers, and those of TorchScript cannot be watched; pass the module it was made "
+            f"from, or use {outside(gradient=output.requires_grad)}"
         )
     if chosen.needs_layers and opaque:
         raise ValueError(
