@@ -291,5 +291,6 @@ def test_what_cannot_be_answered_is_refused():
 
 def test_layers_of_a_compiled_model_go_by_their_names():
     data, model = faces(40), Sees([0.0, 0, 0], [2.0, 1.0, 0])
-    found = [concepts(each, data, "body.0", halves=4, n_random=20).table for each in (model, torch.compile(model, backend="eager"))]
+    both = model, torch.compile(model, backend="eager")
+    found = [concepts(each, data, "body.0", halves=4, n_random=20).table for each in both]
     pd.testing.assert_frame_equal(*found)
