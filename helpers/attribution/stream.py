@@ -230,11 +230,15 @@ class Part:
     def write(self, start: int, values: np.ndarray) -> None:
         """Put values (n, …) at the places from `start` on; they are on disk when this returns."""
         offset = np.load(self.part, mmap_mode="r").offset
-        with open(self.part, "r+b") as file:
-            file.seek(offset + start * values[0].nbytes)
-            file.write(values.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with open(self.part, "r+b") as file:
+                file.seek(offset + start * values[0].nbytes)
+                file.write(values.tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            kept = f"{error.strerror}; the chunks before are kept, and the same call goes on from there"
+            raise OSError(error.errno, kept, str(self.part)) from error
 
     def finish(self) -> None:
         if self.part.exists():
