@@ -127,7 +127,13 @@ def concepts(
     ValueError : fewer than two groups, no class with two images of each side, a layer that does not run or that no gradient
         reaches, identities that do not fit, an unknown cav_type or layer (the nearest is named).
     """
-    kind, names = kind_of(cav_type), [layers] if isinstance(layers, str) else list(layers)
+    kind, names = kind_of(cav_type), [layers] if layers is None or isinstance(layers, str) else list(layers)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ValueError("model: the layers of TorchScript cannot be watched; pass the module it was made from")
+    model = getattr(model, "_orig_mod", model)  # of torch.compile, whose code need not see a hook
+    whole(seed, "seed", least=0)
     share(confidence, "confidence")
     whole(halves, "halves", least=2)
     whole(n_random, "n_random")

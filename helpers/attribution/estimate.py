@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -106,11 +107,11 @@ def estimate(
 def examples(images: Tensor | np.ndarray | tuple[int, int, int, int]) -> tuple[int, Tensor]:
     """How many images there are, and up to `SOME` of them."""
     if isinstance(images, (tuple, list, torch.Size)):
-        whole = all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in images)
+        whole = all(isinstance(side, Integral) and not isinstance(side, bool) and side > 0 for side in images)
         if len(images) != 4 or not whole:
             raise ValueError(f"images: shape {tuple(images)!r}; expected four whole numbers above 0, (N, C, H, W)")
-        shape = (min(SOME, images[0]), *images[1:])
-        return images[0], torch.rand(shape, generator=torch.Generator().manual_seed(0))
+        shape = (min(SOME, int(images[0])), *map(int, images[1:]))
+        return int(images[0]), torch.rand(shape, generator=torch.Generator().manual_seed(0))
     return len(images), check_images(images[:SOME])
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from helpers.bias.settings import whole
 from helpers.names import choose
 
 from .baselines import check_baseline
@@ -73,6 +74,7 @@ def evaluate(
         masks, maps before a change or `explain` without it, maps or masks of another shape, an `explain` that makes other
         maps than those given, and for images, target and model as in `attribute`.
     """
+    seed = whole(seed, "seed", least=0)
     chosen, left_out = choose_metrics(metrics, {"masks": masks, "before": before, "explain": explain})
     settings = check_metric_options(chosen, options)
     named = dict(attributions) if isinstance(attributions, Mapping) else {"": attributions}
@@ -146,11 +148,12 @@ def summary(frame: pd.DataFrame, confidence: float = 0.95, seed: int = 0, n_boot
     ------
     ValueError : `frame` lacks `image`, `metric` or `value`; `confidence` outside (0, 1).
     """
-    missing = [name for name in ("image", "metric", "value") if name not in frame]
+    missing = [name for name in ("image", "metric", "value") if name not in getattr(frame, "columns", ())]
     if missing:
         raise ValueError(f"frame: no column {', '.join(missing)}; expected the table that evaluate returns")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence: {confidence!r}; expected a share between 0 and 1, such as 0.95")
+    n_boot, seed = whole(n_boot, "n_boot"), whole(seed, "seed", least=0)
     keys = [name for name in frame.columns if name not in ("image", "value")]
     rows = []
     for labels, part in frame.groupby(keys, sort=False, dropna=False, observed=True):
@@ -209,7 +212,7 @@ def choose_metrics(metrics: str | Sequence[str], given: Mapping[str, Any]) -> tu
             if reason := entry.by_name or "; ".join(f"needs {NEEDS[need][0]}" for need in lacking):
                 left_out[name] = reason
         return [name for name in METRICS if name not in left_out], left_out
-    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    names = [metrics] if metrics is None or isinstance(metrics, str) else list(metrics)
     chosen = list(dict.fromkeys(choose(name, METRICS, "metrics") for name in names))
     if not chosen:
         raise ValueError(f"metrics: none given; accepted: all, {', '.join(METRICS)}")

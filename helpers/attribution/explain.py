@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from helpers.bias.settings import whole
 from helpers.names import choose
 
 from . import captum, lrp, xplique
@@ -29,7 +31,7 @@ from .score import (
     resolve_target,
     trial,
 )
-from .segments import check_segments
+from .segments import check_kind, check_segments
 from .timing import how_long
 
 SESSIONS = {
@@ -116,9 +118,12 @@ def attribute(
     options = check_options(chosen, options)
     if channels and not chosen.per_channel:
         raise ValueError(f"channels: {chosen.name} has one value a pixel, not one a channel; leave channels=False")
+    seed = whole(seed, "seed", least=0)
     check_model(model)
     images = check_images(images)
     check_values(options, images)
+    if chosen.needs_layers:
+        model = getattr(model, "_orig_mod", model)  # of torch.compile, whose code need not see a hook
     if "layer" in options and getattr(model, "keras", None) is not None:
         model, options["layer"] = model.split(options["layer"])
     score = Score(model)
@@ -180,7 +185,7 @@ def random_maps(images: Tensor | np.ndarray, seed: int = 0) -> Tensor:
     if len(images.shape) != 4:
         raise ValueError(f"images: shape {tuple(images.shape)}; expected (N, C, H, W)")
     count, _, height, width = images.shape
-    return torch.rand(count, height, width, generator=torch.Generator().manual_seed(seed))
+    return torch.rand(count, height, width, generator=torch.Generator().manual_seed(whole(seed, "seed", least=0)))
 
 
 def check_options(chosen: Method, options: dict[str, Any]) -> dict[str, Any]:
@@ -189,7 +194,11 @@ def check_options(chosen: Method, options: dict[str, Any]) -> dict[str, Any]:
     where = f"options of {chosen.name} ({chosen.backend})"
     if options and not accepted:
         raise ValueError(f"{where}: {', '.join(map(repr, options))} given, but it takes none")
-    return accepted | {choose(name, accepted, where): value for name, value in options.items()}
+    given = {choose(name, accepted, where): value for name, value in options.items()}
+    for name, value in given.items():
+        if isinstance(accepted[name], bool) and not isinstance(value, (bool, np.bool_)):
+            raise ValueError(f"{name}: {value!r}; expected True or False")
+    return accepted | given
 
 
 def check_values(options: dict[str, Any], images: Tensor) -> None:
@@ -199,11 +208,11 @@ def check_values(options: dict[str, Any], images: Tensor) -> None:
         value = options[name]
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least[name]:
             raise ValueError(f"{name}: {value!r}; expected a whole number of at least {least[name]}")
-    if "noise" in options and not options["noise"] >= 0:
+    if "noise" in options and not number(options["noise"]) >= 0:
         raise ValueError(f"noise: {options['noise']!r}; expected a standard deviation in pixel values, at least 0")
-    if not 0 < options.get("keep", 0.5) < 1:
+    if not 0 < number(options.get("keep", 0.5)) < 1:
         raise ValueError(f"keep: {options['keep']!r}; expected the share of the image that a mask shows, between 0 and 1")
-    if options.get("tolerance") is not None and not options["tolerance"] > 0:
+    if options.get("tolerance") is not None and not number(options["tolerance"]) > 0:
         raise ValueError(f"tolerance: {options['tolerance']!r}; expected a relative error above 0, as 0.01, or None")
     if "patch" in options:
         side = min(images.shape[2:])
@@ -211,10 +220,17 @@ def check_values(options: dict[str, Any], images: Tensor) -> None:
             raise ValueError(f"patch: {options['patch']} pixels, but the images' shorter side has {side}")
         if options["stride"] > options["patch"]:
             raise ValueError(f"stride: {options['stride']} is above patch={options['patch']}: pixels would be left out")
+    if "segments" in options:
+        check_kind(options["segments"])
     if "quadrature" in options:
         choose(options["quadrature"], captum.QUADRATURES, "quadrature")
     if "composite" in options:
         choose(options["composite"], lrp.COMPOSITES, "composite")
+
+
+def number(value: Any) -> float:
+    """A number as it is; NaN, which no comparison accepts, for anything else."""
+    return value if isinstance(value, numbers.Real) and not isinstance(value, bool) else float("nan")
 
 
 def check_fit(
@@ -236,6 +252,11 @@ def check_fit(
     if chosen.needs_gradient and not output.requires_grad:
         raise ValueError(
             f"model: no gradient reaches the image, and {chosen.name} needs it; without one work {outside(gradient=False)}"
+        )
+    if "layer" in chosen.defaults and any(isinstance(module, torch.jit.ScriptModule) for module in score.modules()):
+        raise ValueError(
+            f"model: {chosen.name} looks at layers, and those of TorchScript cannot be watched; pass the module it was made "
+            f"from, or use {outside(gradient=output.requires_grad)}"
         )
     if chosen.needs_layers and opaque:
         raise ValueError(

@@ -54,6 +54,8 @@ def explainers(
 
 def explainer(explain: Explain, name: str, batch_size: int, seed: int) -> Explainer:
     """One way to make maps: True for the method called `name`, a method's name, (name, options), or a function."""
+    if explain is True and not name:
+        raise ValueError("explain: True, but the maps have no name; expected the method that made them, or maps by its name")
     if explain is True:
         explain = name
     if isinstance(explain, str):
@@ -77,13 +79,17 @@ def explainer(explain: Explain, name: str, batch_size: int, seed: int) -> Explai
 
 
 def check_same(explain: Explainer, model: nn.Module, images: Tensor, target: Tensor, maps: np.ndarray, name: str) -> None:
-    """Refuse a way that does not make the maps that are judged, by the first image: the scores would be another method's."""
-    made = explain(model, images[:1], target[:1])[0].ravel()
-    given = maps[0].ravel()
-    if not (np.isfinite(made).all() and np.isfinite(given).all() and np.ptp(made) > 0 and np.ptp(given) > 0):
+    """Refuse a way that does not make the maps that are judged, by the first that is not flat: the scores would be another's."""
+    usable = np.flatnonzero(np.isfinite(maps).all((1, 2)) & (np.ptp(maps, axis=(1, 2)) > 0))
+    if not len(usable):
+        return
+    image = int(usable[0])
+    made = explain(model, images[: image + 1], target[: image + 1])[-1].ravel()  # with those before it: noise may go by place
+    given = maps[image].ravel()
+    if not (np.isfinite(made).all() and np.ptp(made) > 0):
         return
     if (r := np.corrcoef(made, given)[0, 1]) < SAME:
         raise ValueError(
-            f"explain: for image 0 it makes another map than attributions {name}".rstrip()
+            f"explain: for image {image} it makes another map than attributions {name}".rstrip()
             + f" (correlation {r:.2f}); expected the method and options that made them"
         )

@@ -66,7 +66,7 @@ def shapes(model: nn.Module) -> Iterator[dict[str, Any]]:
     hooks = [
         module.register_forward_hook(lambda module, args, output, name=name: keep(name, output))
         for name, module in model.named_modules()
-        if name
+        if name and not isinstance(module, torch.jit.ScriptModule)
     ]
     try:
         yield outputs

@@ -154,7 +154,7 @@ def check_value(name: str, value: Any) -> Any:
 
 def check_maps(maps: Tensor | np.ndarray, images: Tensor, argument: str) -> np.ndarray:
     """Maps as float64 (N, H, W); ValueError if they do not lie on the images."""
-    maps = maps.detach().cpu().numpy() if isinstance(maps, Tensor) else np.asarray(maps)
+    maps = maps.detach().cpu().double().numpy() if isinstance(maps, Tensor) else np.asarray(maps)  # NumPy has no bfloat16
     expected = (len(images), *images.shape[2:])
     if maps.shape != expected:
         hint = "; sum over channels first, maps.sum(1)" if maps.ndim == 4 else ""

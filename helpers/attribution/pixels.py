@@ -158,6 +158,8 @@ def _ways(inside: np.ndarray, person: np.ndarray) -> int:
 def _pair(pair: tuple[str, str] | None, names: Sequence[str]) -> tuple[str, str]:
     if pair is None and len(names) == 2:
         return names[0], names[1]
+    if len(names) < 2:
+        raise ValueError(f"group: all images are in {names[0]!r}; expected two groups or more, to compare")
     if pair is None or isinstance(pair, str) or len(pair) != 2 or pair[0] == pair[1] or not set(pair) <= set(names):
-        raise ValueError(f"pair: {pair!r} given; expected two of the groups {', '.join(map(str, names))}, first minus second")
+        raise ValueError(f"pair: {pair!r} given; expected two of the groups {', '.join(map(repr, names))}, first minus second")
     return pair[0], pair[1]

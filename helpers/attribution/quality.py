@@ -56,7 +56,7 @@ def quality(
     ValueError : a column is missing, two values for one image, method and metric, image numbers without a group.
     """
     draws = Draws(confidence, n_boot, n_permutations, seed)
-    if missing := [name for name in ("image", "metric", "value") if name not in frame]:
+    if missing := [name for name in ("image", "metric", "value") if name not in getattr(frame, "columns", ())]:
         raise ValueError(f"frame: no column {', '.join(missing)}; expected the table that evaluate returns")
     if frame.empty:
         raise ValueError("frame: no row; expected the table that evaluate returns")

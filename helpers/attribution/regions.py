@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from helpers.names import choose
 
@@ -241,7 +242,10 @@ def read_correct(correct: Any, count: int) -> np.ndarray:
 
 def as_array(values: Any) -> np.ndarray:
     """Tensors of any device, arrays and lists as an array."""
-    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+    if not hasattr(values, "detach"):
+        return np.asarray(values)
+    values = values.detach().cpu()
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()  # NumPy has no bfloat16
 
 
 def _parts(right: np.ndarray | None, count: int) -> list[tuple[str, np.ndarray]]:

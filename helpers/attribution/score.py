@@ -92,7 +92,12 @@ def check_model(model: nn.Module) -> None:
 
 def check_images(images: Tensor | np.ndarray) -> Tensor:
     """Images as a detached float tensor (N, C, H, W); ValueError for another rank, type or range."""
-    images = torch.as_tensor(images).detach()
+    if isinstance(images, np.ndarray) and min(images.strides, default=0) < 0:  # a flipped view, which PyTorch does not take
+        images = images.copy()
+    try:
+        images = torch.as_tensor(images).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"images: {type(images).__name__} given; expected a tensor or an array (N, C, H, W)") from error
     shape = tuple(images.shape)
     if images.ndim != 4:
         hint = "; for one image pass images[None]" if images.ndim == 3 else ""
@@ -134,7 +139,10 @@ def resolve_target(
         with torch.no_grad():
             predicted = lambda size: torch.cat([score(channels_last(part)).argmax(1) for part in images.split(size)])
             return with_less(batch_size, predicted)[0]
-    codes = torch.as_tensor(target)
+    try:
+        codes = torch.as_tensor(target)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"target: {target!r}; expected a class code (int) or one for each image") from error
     if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
         raise ValueError(f"target: {codes.dtype}; expected a class code (int) or one for each image")
     if codes.ndim > 1 or (codes.ndim == 1 and len(codes) != len(images)):
@@ -213,4 +221,6 @@ def trial(score: Score, images: Tensor, backward: bool, room: float = 1.0) -> tu
     one = images[:1].clone().requires_grad_(backward)
     with Peak() as peak, torch.set_grad_enabled(backward):
         output = first_scores(score, one)
+    if output.isnan().any():
+        raise ValueError("model: its output for the first image has NaN; expected numbers")
     return output, int(room * bytes_each(peak, images, backward))

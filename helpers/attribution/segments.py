@@ -23,6 +23,12 @@ def number_of_segments(segments: Segments) -> int:
     return max(len(image.unique()) for image in codes.reshape(-1, codes.shape[-1]))
 
 
+def check_kind(segments: Segments) -> None:
+    """ValueError for what is neither the number of a grid's rows nor a mask."""
+    if isinstance(segments, bool) or not isinstance(segments, (int, np.integer, Tensor, np.ndarray)):
+        raise ValueError(f"segments: {segments!r}; expected the number of a grid's rows, or an integer mask (H, W) or (N, H, W)")
+
+
 def check_segments(segments: Segments, images: Tensor) -> Tensor:
     """Codes int64 (N, H, W), from 0 without gaps over all images, of a grid's count or a mask (H, W) or (N, H, W).
 
@@ -31,12 +37,11 @@ def check_segments(segments: Segments, images: Tensor) -> Tensor:
     ValueError : another shape or type, a grid finer than the pixels, or an image with only one segment.
     """
     count, _, height, width = images.shape
-    if isinstance(segments, (int, np.integer)) and not isinstance(segments, bool):
+    check_kind(segments)
+    if isinstance(segments, (int, np.integer)):
         if not 2 <= segments <= min(height, width):
             raise ValueError(f"segments: a grid of {segments} × {segments}; accepted: 2 to {min(height, width)} for these images")
         segments = grid(height, width, int(segments))
-    if not isinstance(segments, (Tensor, np.ndarray)):
-        raise ValueError(f"segments: {segments!r}; expected the number of a grid's rows, or an integer mask (H, W) or (N, H, W)")
     codes = torch.as_tensor(segments)
     if codes.is_floating_point() or codes.is_complex():
         raise ValueError(f"segments: {codes.dtype}; expected whole numbers, one for each segment")

@@ -38,6 +38,9 @@ def rank_agreement(
     ValueError : no maps, or maps of different shapes.
     """
     others = attributions if others is None else others
+    for argument, named in (("attributions", attributions), ("others", others)):
+        if not isinstance(named, Mapping):
+            raise ValueError(f"{argument}: {type(named).__name__} given; expected name -> maps (N, H, W)")
     if not attributions or not others:
         raise ValueError("attributions: none given; expected a name and maps (N, H, W)")
     shape = np.shape(next(iter(attributions.values())))

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from tqdm.auto import tqdm
 
 from helpers import files
+from helpers.bias.settings import whole
 from helpers.models.resume import fingerprint, weights_fingerprint
 from helpers.models.running import untouched_random_state
 from helpers.names import choose
@@ -23,7 +24,7 @@ from helpers.names import choose
 from .estimate import estimate, of_rows
 from .explain import attribute, check_options
 from .method import find_method
-from .score import check_model
+from .score import Score, borrowed, check_images, check_model, dtype_of, first_scores, resolve_target
 from .timing import LONG, duration
 
 DTYPES = ("float16", "float32")
@@ -120,6 +121,7 @@ def stream(
     check_model(model)
     if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
         raise ValueError(f"chunk: {chunk!r}; expected a whole number of at least 1")
+    seed = whole(seed, "seed", least=0)
     path = files.check(path)
     if path.suffix != ".npy":
         raise ValueError(f"path: {str(path)!r}; expected the ending .npy")
@@ -140,6 +142,7 @@ def stream(
     values, scale, record = Part(path), Part(path.with_suffix(".scale.npy")), path.with_suffix(".json")
     done = begun(path, record, request)
     if done == 0:
+        check_first(model, first, target, count, device)
         path.parent.mkdir(parents=True, exist_ok=True)
         values.make((count, *first.shape[2:]), dtype)
         scale.make((count,), "float32")
@@ -167,6 +170,15 @@ def stream(
     scale.finish()
     values.finish()
     return open_maps(path)
+
+
+def check_first(model: nn.Module, first: Tensor, target: Any, count: int, device: str | torch.device | None) -> None:
+    """Refuse a model that does not fit the first image, and targets that do not fit the model or the `count` images."""
+    score = Score(model)
+    with torch.inference_mode(False), torch.no_grad(), borrowed(score, device) as place:
+        classes = first_scores(score, check_images(first).to(place, dtype_of(model))).shape[1]
+    if target is not None:
+        resolve_target(target, score, torch.empty(count), classes, count)
 
 
 def packed(maps: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray]:
@@ -218,11 +230,15 @@ class Part:
     def write(self, start: int, values: np.ndarray) -> None:
         """Put values (n, …) at the places from `start` on; they are on disk when this returns."""
         offset = np.load(self.part, mmap_mode="r").offset
-        with open(self.part, "r+b") as file:
-            file.seek(offset + start * values[0].nbytes)
-            file.write(values.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with open(self.part, "r+b") as file:
+                file.seek(offset + start * values[0].nbytes)
+                file.write(values.tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            kept = f"{error.strerror}; the chunks before are kept, and the same call goes on from there"
+            raise OSError(error.errno, kept, str(self.part)) from error
 
     def finish(self) -> None:
         if self.part.exists():
@@ -236,6 +252,8 @@ def begun(path: Path, record: Path, request: dict[str, Any]) -> int:
             raise ValueError(f"path: {str(path)!r} exists, and is not from stream; give another path, or remove it")
         return 0
     about = read(record)
+    if about["done"] == 0 and not path.exists():
+        return 0  # nothing of the other call is lost
     asked, there = json.loads(json.dumps(request)), about["request"]
     differing = [key for key in asked | there if asked.get(key) != there.get(key)]
     if differing:

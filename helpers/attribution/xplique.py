@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from helpers.models.foreign import Foreign
 from helpers.models.keras_network import import_tensorflow, native
@@ -58,13 +58,24 @@ def session(score: Score, work: Work) -> Iterator[Any]:
             if isinstance(score.model, Foreign) and score.model.keras is not None:
                 seen = native(score.model)
             else:
-                seen = TorchWrapper(score, device_of(score), is_channel_first=True)
+                seen = TorchWrapper(Single(score).eval(), device_of(score), is_channel_first=True)
             tensorflow.random.set_seed(work.seed)
             yield seen
         finally:
             tensorflow.config.run_functions_eagerly(eager)
             for name, value in state.items():
                 setattr(context(), name, value)
+
+
+class Single(nn.Module):
+    """Scores in float32, whatever the model computes in: TensorFlow mixes no types."""
+
+    def __init__(self, score: Score):
+        super().__init__()
+        self.score = score
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.score(images).float()
 
 
 def rows(images: Tensor) -> np.ndarray:

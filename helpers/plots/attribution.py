@@ -53,6 +53,8 @@ def panel(
     ------
     ValueError : another shape, no maps, titles that differ in number, an unknown scale (with the nearest name).
     """
+    if not isinstance(attributions, Mapping):
+        raise ValueError(f"attributions: {type(attributions).__name__} given; expected name -> maps (N, H, W)")
     pictures, maps = _pictures(images), {name: _array(values) for name, values in attributions.items()}
     scale = choose(scale, SCALES, "scale")
     if not maps:
@@ -276,7 +278,10 @@ def _bare(axes: Axes) -> Axes:
 
 
 def _array(values: Tensor | np.ndarray | Sequence) -> np.ndarray:
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.float() if values.is_floating_point() and values.element_size() < 4 else values  # NumPy has no bfloat16
+    return np.asarray(values)
 
 
 def _pictures(images: Tensor | np.ndarray) -> np.ndarray:

@@ -44,6 +44,7 @@ def outlines(masks: Mapping[str, np.ndarray], image: Tensor | np.ndarray | None 
     ------
     ValueError : no mask, one that is not (H, W), or an image of another shape.
     """
+    masks = {name: _array(mask) for name, mask in masks.items()}
     if not masks or any(np.ndim(mask) != 2 for mask in masks.values()):
         raise ValueError("masks: expected region -> bool (H, W), at least one; masks by image have no common outline")
     height, width = np.shape(next(iter(masks.values())))
@@ -104,6 +105,8 @@ def by_group(
     maps, member = _array(maps), np.asarray(_array(group))
     if maps.ndim != 3 or member.shape != (len(maps),):
         raise ValueError(f"group: shape {member.shape} for maps of shape {maps.shape}; expected (N,) and (N, H, W)")
+    if groups is not None and (member.dtype.kind not in "iu" or ((member < 0) | (member >= len(groups))).any()):
+        raise ValueError(f"group: expected codes from 0 to {len(groups) - 1}, one for each of `groups`; names need no `groups`")
     member = member.astype(str) if groups is None else np.asarray(groups, dtype=object)[member]
     names = list(dict.fromkeys(rows["group"]))
     if lacking := [name for name in names if name not in set(member)]:
@@ -314,7 +317,7 @@ def _words(name: str) -> str:
 
 
 def _needing(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    if missing := [name for name in columns if name not in table]:
+    if missing := [name for name in columns if name not in getattr(table, "columns", ())]:
         raise ValueError(f"table: no column {', '.join(missing)}; expected one of attribution.regions, shift or quality")
     if table.empty:
         raise ValueError("table: no row, so there is nothing to draw (one group only has no differences)")

@@ -47,7 +47,7 @@ def metrics(
     ------
     ValueError : a column is missing, no method is called `chance` (with the nearest name), no plot a row.
     """
-    missing = [name for name in ("method", "metric", "mean", "low", "high") if name not in table]
+    missing = [name for name in ("method", "metric", "mean", "low", "high") if name not in getattr(table, "columns", ())]
     if missing:
         raise ValueError(f"table: no column {', '.join(missing)}; expected attribution.summary(frame) of maps given by name")
     if isinstance(columns, bool) or not isinstance(columns, int) or columns < 1:
@@ -105,7 +105,8 @@ def baselines(scores: pd.DataFrame, *, chance: str | None = None) -> Figure:
     ------
     ValueError : a column is missing, or no method is called `chance` (with the nearest name).
     """
-    missing = [name for name in ("baseline", "method", "metric", "mean", "low", "high") if name not in scores]
+    there = getattr(scores, "columns", ())
+    missing = [name for name in ("baseline", "method", "metric", "mean", "low", "high") if name not in there]
     if missing:
         raise ValueError(f"scores: no column {', '.join(missing)}; expected attribution.baseline_dependence(…).scores")
     methods, names, kinds = (list(scores[column].unique()) for column in ("method", "metric", "baseline"))
@@ -190,6 +191,8 @@ def agreement(table: pd.DataFrame) -> Axes:
     ------
     ValueError : an empty table.
     """
+    if not isinstance(table, pd.DataFrame):
+        raise ValueError(f"table: {type(table).__name__} given; expected attribution.rank_agreement(…)")
     if table.empty:
         raise ValueError("table: it is empty; expected attribution.rank_agreement(…)")
     rows, columns = table.shape

@@ -309,3 +309,16 @@ def test_the_layer_is_looked_for_once_a_call(cnn, images):
     passes.clear()
     attribute(cnn, images.repeat(2, 1, 1, 1), TARGET.repeat(2), "grad_cam", batch_size=1)
     assert len(passes) == one + 3
+
+
+def test_layers_of_a_compiled_model_are_those_of_the_model(cnn, images):
+    for method, options in (("grad_cam", {"layer": "4"}), ("guided_grad_cam", {}), ("score_cam", {})):
+        compiled = torch.compile(cnn, backend="eager")
+        assert_close(attribute(compiled, images, TARGET, method, **options), attribute(cnn, images, TARGET, method, **options))
+
+
+def test_layers_of_torchscript_are_refused_by_name(cnn, images):
+    for script in (torch.jit.script(cnn), torch.jit.trace(cnn.eval(), images), nn.Sequential(torch.jit.script(cnn))):
+        with pytest.raises(ValueError, match="model: grad_cam looks at layers, and those of TorchScript cannot be watched.*rise"):
+            attribute(script, images, TARGET, "grad_cam")
+        assert attribute(script, images, TARGET, "saliency").shape == (3, 16, 16)

@@ -279,7 +279,18 @@ def test_what_cannot_be_answered_is_refused():
         (lambda: concepts(model, data, identity=[1, 2]), "identity: 2 rows given for 40 images"),
         (lambda: concepts(model, data, halves=1), "halves: 1 given"),
         (lambda: concepts(model, data, confidence=95), "confidence: 95"),
+        (lambda: concepts(model, data, None), "layer: unknown name None"),
+        (lambda: concepts(model, data, seed=-1), "seed: -1 given"),
+        (lambda: concepts(model.forward, data), "model: expected a torch.nn.Module, got method"),
+        (lambda: concepts(torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(48, 2))), data), "layers of TorchScript"),
     ]:
         with pytest.raises(ValueError, match=message):
             call()
     assert not any(module._forward_hooks for module in unused.modules())
+
+
+def test_layers_of_a_compiled_model_go_by_their_names():
+    data, model = faces(40), Sees([0.0, 0, 0], [2.0, 1.0, 0])
+    both = model, torch.compile(model, backend="eager")
+    found = [concepts(each, data, "body.0", halves=4, n_random=20).table for each in both]
+    pd.testing.assert_frame_equal(*found)

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from helpers.attribution import quality, regions, shift
 from helpers.plots import attribution_groups as figures
@@ -98,6 +99,8 @@ def test_outlines_name_the_regions_that_there_are(found):
     _, masks, _, _ = found
     ax = figures.outlines(masks, np.full((3, 8, 8), 0.5))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["top half"] and "over a face" in ax.figure.get_label()
+    tensors = {name: torch.from_numpy(mask) for name, mask in masks.items()}
+    assert figures.outlines(tensors, torch.full((3, 8, 8), 0.5).bfloat16()).figure.get_label() == ax.figure.get_label()
 
 
 def test_what_does_not_fit_is_refused(found):
@@ -109,6 +112,8 @@ def test_what_does_not_fit_is_refused(found):
         (lambda: figures.by_group(maps, group, result.by_group, method="see"), "Did you mean 'sees'"),
         (lambda: figures.by_group(maps, group, result.differences, method="sees"), "no column measure, value"),
         (lambda: figures.differences(result.differences[:0]), "no row"),
+        (lambda: figures.differences(result), "table: no column .*expected one of attribution.regions"),
+        (lambda: figures.by_group(maps, group, result.by_group, groups=("far", "near"), method="sees"), "codes from 0 to 1"),
         (lambda: figures.shift(result.differences), "no column before, after"),
         (lambda: figures.outlines({}), "masks: expected"),
         (lambda: figures.concepts(result.differences), "no column layer"),

@@ -7,7 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from helpers.attribution import attribute, curve, evaluate, random_maps, summary
+from helpers.attribution import (
+    attribute,
+    curve,
+    estimate,
+    evaluate,
+    pixel_differences,
+    quality,
+    random_maps,
+    rank_agreement,
+    regions,
+    summary,
+)
 
 IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -58,6 +69,16 @@ class Never(nn.Module):
         ({"batch_size": 0}, "batch_size: 0"),
         ({"device": "abacus"}, "device: 'abacus'"),
         ({"model": np.mean}, "model: expected a torch.nn.Module"),
+        ({"images": [IMAGES[0], IMAGES[1]]}, r"images: list given; expected .*\(N, C, H, W\)"),
+        ({"target": "smiling"}, "target: 'smiling'; expected a class code"),
+        ({"seed": -1}, "seed: -1 given; .*at least 0"),
+        ({"seed": 1.5}, "seed: 1.5 given"),
+        ({"method": "smoothgrad", "noise": "much"}, "noise: 'much'"),
+        ({"method": "rise", "keep": "half"}, "keep: 'half'"),
+        ({"tolerance": "1 %"}, "tolerance: '1 %'"),
+        ({"method": "saliency", "absolute": "no"}, "absolute: 'no'; expected True or False"),
+        ({"method": "grad_cam", "relu": 0}, "relu: 0; expected True or False"),
+        ({"method": "feature_ablation", "segments": "slic"}, "segments: 'slic'"),
     ],
 )
 def test_attribute_refuses(change, message):
@@ -112,6 +133,9 @@ def test_a_model_that_does_not_fit_is_named(images):
         ({"metrics": "pointing_game", "masks": random_maps(IMAGES) > 0.5, "steps": 5}, "take none"),
         ({"target": 3}, "target: class 3"),
         ({"images": IMAGES * 255}, "images: values from"),
+        ({"metrics": None}, "metrics: unknown name None"),
+        ({"seed": -1}, "seed: -1 given; .*at least 0"),
+        ({"explain": True}, "explain: True, but the maps have no name"),
     ],
 )
 def test_evaluate_refuses(change, message):
@@ -129,3 +153,45 @@ def test_curve_and_summary_refuse(images):
         summary(frame.drop(columns="value"))
     with pytest.raises(ValueError, match="confidence: 95"):
         summary(frame, confidence=95)
+    with pytest.raises(ValueError, match="n_boot: 0 given"):
+        summary(frame, n_boot=0)
+    for judge in (summary, lambda maps: quality(maps, ["a"])):
+        with pytest.raises(ValueError, match="frame: no column image, metric, value"):
+            judge(random_maps(images))
+    with pytest.raises(ValueError, match="attributions: Tensor given; expected name -> maps"):
+        rank_agreement(random_maps(images))
+    with pytest.raises(ValueError, match="others: Tensor given; expected name -> maps"):
+        rank_agreement({"a": random_maps(images)}, random_maps(images))
+
+
+def test_flipped_views_and_half_precision_are_taken(images):
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    flipped = images.numpy()[..., ::-1]
+    assert torch.equal(attribute(model, flipped, 0, "gradient_input"), attribute(model, flipped.copy(), 0, "gradient_input"))
+    maps = random_maps(images).bfloat16()
+    given = [evaluate(model, images, each, 0, "deletion", steps=2)["value"] for each in (maps, maps.float())]
+    assert given[0].equals(given[1])
+    found = [regions(each, {"top": np.eye(16) > 0}, list("abb")).per_image for each in (maps, maps.float())]
+    assert found[0].equals(found[1])
+
+
+def test_a_model_without_numbers_is_refused(images):
+    class Broken(nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3)) * np.nan
+
+    with pytest.raises(ValueError, match="model: its output for the first image has NaN"):
+        attribute(Broken(), images, 0, "saliency")
+
+
+def test_a_shape_of_numpy_numbers_is_a_shape():
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert estimate(model, tuple(np.array([5, 3, 16, 16])), "saliency").images == 5
+
+
+def test_groups_to_compare_are_named(images):
+    maps = random_maps(images)
+    with pytest.raises(ValueError, match="group: all images are in 'a'; expected two groups"):
+        pixel_differences(maps, ["a"] * 3)
+    with pytest.raises(ValueError, match="two of the groups 'a', 'b', 'c'"):
+        pixel_differences(maps, ["a", "b", "c"])

@@ -89,7 +89,7 @@ def test_small_groups_broken_maps_and_bad_arguments():
     assert np.isnan(alone.p[""]).all() and not alone.beyond[""].any() and np.isfinite(alone.difference[""]).all()
     assert not pixel_differences(np.zeros((24, 3, 3)), GROUP).beyond[""].any()
     for call, message in [
-        (lambda: pixel_differences(maps, GROUP, ("a", "c")), r"pair: \('a', 'c'\) given; expected two of the groups a, b"),
+        (lambda: pixel_differences(maps, GROUP, ("a", "c")), r"pair: \('a', 'c'\) given; expected two of the groups 'a', 'b'"),
         (lambda: pixel_differences(maps, ["a", "b", "c"] * 8), "pair: None given"),
         (lambda: pixel_differences(maps, GROUP[:5]), "group: 5 rows given for 24 images"),
         (lambda: pixel_differences(maps[:, 0], GROUP), r"maps: float64 of shape \(24, 3\)"),

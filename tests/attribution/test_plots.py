@@ -95,6 +95,7 @@ def test_figures_refuse_what_does_not_fit(images, maps):
         (lambda: panel((images * 255).byte(), {"a": maps}), "images: uint8 up to 25[0-9]; expected floats"),
         (lambda: panel(images * 255, {"a": maps}), "images: float32 up to 25.*expected floats"),
         (lambda: panel(images, {}), "attributions: none"),
+        (lambda: panel(images, maps), "attributions: Tensor given; expected name -> maps"),
         (lambda: panel(images, {"a": maps[:2]}), r"attributions 'a': shape \(2, 16, 16\)"),
         (lambda: panel(images, {"a": maps}, ["one"]), "titles: 1 texts for 3"),
         (lambda: panel(images, {"a": maps}, scale="methd"), "Did you mean 'method'"),

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.attribution.dependence import BaselineDependence
 from helpers.attribution.metric import METRICS
 from helpers.plots import judging
 
@@ -84,6 +85,12 @@ def test_bad_tables_are_named(table):
         judging.metrics(table, columns=0)
     with pytest.raises(ValueError, match="scores: no column baseline"):
         judging.baselines(table)
+    with pytest.raises(ValueError, match="scores: no column baseline"):
+        judging.baselines(BaselineDependence(table, table, table))
+    with pytest.raises(ValueError, match="table: no column method"):
+        judging.metrics({"a": table})
+    with pytest.raises(ValueError, match="table: dict given; expected attribution.rank_agreement"):
+        judging.agreement({"a": table})
     with pytest.raises(ValueError, match="curves 'a': no column layers"):
         judging.randomisation({"a": table})
     with pytest.raises(ValueError, match="curves: none given"):

@@ -172,6 +172,14 @@ def test_bad_input_is_named(cnn, images, change, message):
         evaluate(cnn, images, target=0, metrics="average_stability", **call)
 
 
+def test_the_first_map_that_is_not_flat_shows_how_maps_were_made(cnn, images):
+    maps = attribute(cnn, images, 0, "saliency")
+    maps[0] = 0
+    with pytest.raises(ValueError, match="explain: for image 1 it makes another map"):
+        evaluate(cnn, images, maps, 0, "average_stability", explain="occlusion")
+    assert len(evaluate(cnn, images, maps, 0, "average_stability", explain="saliency", samples=2)) == 3
+
+
 def test_a_map_made_again_that_is_not_finite_is_nan_with_its_reason(cnn, images):
     def explain(model, some, target):
         maps = gradient(model, some, target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -151,13 +152,41 @@ def test_another_call_is_refused(cnn, pictures, tmp_path, change, message):
         ({"images": []}, "images: the list is empty"),
         ({"images": iter([])}, "images: list_iterator; expected"),
         ({"images": torch.full((2, 3, 16, 16), 2.0)}, "images: values from 2 to 2"),
+        ({"target": [0] * 10}, r"target: shape \(10,\); expected one class code, or \(11,\)"),
+        ({"target": [0] * 10 + [3]}, "target: class 3 is outside the model's classes 0 to 2"),
+        ({"seed": 0.5}, "seed: 0.5 given"),
     ],
 )
 def test_bad_input_is_named(cnn, pictures, tmp_path, monkeypatch, change, message):
     monkeypatch.chdir(tmp_path)
     np.save("there.npy", np.zeros(3))
     with pytest.raises(ValueError, match=message):
-        stream(**({"model": cnn, "images": pictures, "path": "maps.npy"} | change))
+        stream(**({"model": cnn, "images": pictures, "path": "maps.npy", "chunk": 5} | change))
+    assert not list(tmp_path.glob("maps*")), "refused before any work"
+
+
+def test_a_call_that_made_no_map_does_not_bar_the_next(cnn, pictures, tmp_path):
+    call = {"images": pictures, "path": tmp_path / "maps.npy", "method": "smoothgrad", "chunk": 3}
+    with pytest.raises(ValueError, match="samples: 0"):
+        stream(cnn, samples=0, **call)
+    close(stream(cnn, samples=2, seed=np.int64(1), **call), attribute(cnn, pictures, method="smoothgrad", samples=2, seed=1))
+
+
+def test_a_full_disk_is_named_and_the_call_goes_on(cnn, pictures, tmp_path, monkeypatch):
+    call, calls, sync = {"path": tmp_path / "maps.npy", "method": "saliency", "chunk": 4}, [], os.fsync
+
+    def full(handle):
+        calls.append(handle)
+        if len(calls) == 3:  # the maps of the second chunk
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(handle)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left.*the same call goes on.*maps.npy.part"):
+        patch.setattr(os, "fsync", full)
+        stream(cnn, pictures, **call)
+    with pytest.raises(ValueError, match="has 4 of 11 maps"):
+        open_maps(call["path"])
+    close(stream(cnn, pictures, **call), attribute(cnn, pictures, method="saliency"))
 
 
 def test_what_is_not_there_or_not_ours_is_not_read(tmp_path):

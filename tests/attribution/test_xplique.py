@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,16 @@ def test_backends_agree(tensorflow, cnn, images, name, options):
     if name == "integrated_gradients":  # with the same quadrature the values are the same too
         captum = attribute(cnn, images, target, name, "captum", quadrature="trapezoid", **options)
     torch.testing.assert_close(captum, xplique, rtol=1e-3, atol=1e-5 * captum.abs().max().item())
+
+
+@pytest.mark.parametrize("name, options", [("saliency", {}), ("hsic", {"designs": 20, "grid": 4})])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_models_of_any_precision_are_taken(tensorflow, cnn, images, name, options, dtype):
+    expected, found = (
+        attribute(copy.deepcopy(cnn).to(kind), images, [2, 0, 1], name, "xplique", **options).flatten()
+        for kind in (torch.float32, dtype)
+    )
+    assert np.corrcoef(expected, found)[0, 1] > (0.999 if dtype == torch.float64 else 0.9)
 
 
 def test_every_deterministic_method_is_compared():
