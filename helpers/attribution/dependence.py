@@ -59,6 +59,8 @@ def baseline_dependence(
     ValueError : as in `evaluate`; fewer than two baselines, maps without names, a metric without a baseline.
     """
     metrics = [metrics] if isinstance(metrics, str) else list(metrics)
+    if "baseline" in arguments:
+        raise ValueError(f"baseline: {arguments['baseline']!r}; expected several, as baselines=({', '.join(map(repr, BASELINES[:2]))})")
     if isinstance(baselines, str) or len(set(map(str, baselines))) < max(2, len(list(baselines))):
         raise ValueError(f"baselines: {baselines!r}; expected at least two different ones, such as {', '.join(BASELINES)}")
     if not isinstance(attributions, Mapping):

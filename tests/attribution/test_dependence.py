@@ -57,6 +57,7 @@ def test_default_baselines_all_work(cnn, images):
         ({"baselines": ["black"]}, "baselines: .*at least two"),
         ({"baselines": ["black", "black"]}, "baselines: .*different"),
         ({"baselines": "black"}, "baselines: 'black'"),
+        ({"baseline": "black"}, "baseline: 'black'; expected several, as baselines="),
         ({"baselines": ["black", "blak"]}, "baseline: .*Did you mean 'black'"),
         ({"metrics": ["pointing_game"]}, "metrics: pointing_game has no baseline; accepted: deletion"),
         ({"attributions": torch.zeros(3, 16, 16)}, "attributions: Tensor; expected maps by the name"),
