@@ -60,7 +60,7 @@ def baseline_dependence(
     """
     metrics = [metrics] if isinstance(metrics, str) else list(metrics)
     if "baseline" in arguments:
-        raise ValueError(f"baseline: {arguments['baseline']!r}; expected several, as baselines=({', '.join(map(repr, BASELINES[:2]))})")
+        raise ValueError(f"baseline: {arguments['baseline']!r}; expected several, as baselines={BASELINES[:2]}")
     if isinstance(baselines, str) or len(set(map(str, baselines))) < max(2, len(list(baselines))):
         raise ValueError(f"baselines: {baselines!r}; expected at least two different ones, such as {', '.join(BASELINES)}")
     if not isinstance(attributions, Mapping):
