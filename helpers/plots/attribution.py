@@ -14,7 +14,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from helpers.names import choose
-from helpers.plots.style import DIVERGING, PALETTE, alt
+from helpers.plots import judging
+from helpers.plots.style import DIVERGING, alt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,13 +95,11 @@ def panel(
 
 
 def scores(table: pd.DataFrame, *, chance: str | None = None, better: Mapping[str, str] | None = None) -> Figure:
-    """Mean score of each method with its interval, one small plot a metric.
+    """`judging.metrics` in one row, for scores of which higher is better unless they are known by name, or by `better`.
 
     Parameters
     ----------
-    table : columns `method, metric, mean, low, high`, as `helpers.attribution.summary` returns them
-    chance : the method that stands for chance, drawn as a dashed line with a grey band for its interval
-    better : metric -> "lower" or "higher", written under the plot; by default of the metrics known by name
+    table, chance, better : as in `judging.metrics`
 
     Returns
     -------
@@ -110,39 +109,9 @@ def scores(table: pd.DataFrame, *, chance: str | None = None, better: Mapping[st
     ------
     ValueError : a column is missing, or no method is called `chance` (with the nearest name).
     """
-    missing = [name for name in ("method", "metric", "mean", "low", "high") if name not in table]
-    if missing:
-        raise ValueError(
-            f"table: no column {', '.join(missing)}; expected attribution.summary(frame) of maps given by name"
-        )
-    methods, metrics = list(table["method"].unique()), list(table["metric"].unique())
-    chance = None if chance is None else choose(chance, methods, "chance")
-    shown = [name for name in methods if name != chance]
-    better = {"deletion": "lower", "insertion": "higher"} | dict(better or {})
-    figure, grid = plt.subplots(
-        1,
-        len(metrics),
-        figsize=(2.5 * len(metrics) + 1.2, 0.42 * len(shown) + 1.5),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    for axes, metric in zip(grid[0], metrics, strict=True):
-        part = table[table["metric"] == metric].set_index("method")
-        for place, name in enumerate(shown):
-            if name in part.index:
-                _point(axes, part.loc[name], len(shown) - 1 - place, PALETTE[place % len(PALETTE)])
-        if chance in part.index:
-            if np.isfinite(part.loc[chance, "low"]):
-                axes.axvspan(part.loc[chance, "low"], part.loc[chance, "high"], color="0.35", alpha=0.15, linewidth=0)
-            axes.axvline(part.loc[chance, "mean"], color="0.35", linestyle="--", linewidth=1.2)
-        axes.set(title=_words(metric), ylim=(-0.6, len(shown) - 0.4))
-        axes.set_xlabel(f"score ({better.get(metric, 'higher')} is better)", fontsize=9)
-        axes.set_yticks(range(len(shown)), [_words(name) for name in reversed(shown)])
-        axes.grid(axis="y", visible=False)
-    note = "; the dashed line is chance" if chance is not None else ""
-    said = "; ".join(f"{row.metric} {row.method} {row.mean:.2f}" for row in table.itertuples() if np.isfinite(row.mean))
-    return alt(figure, f"Mean score of each method with its interval{note}: {said}.")
+    names = set(table["metric"]) if "metric" in table else set()
+    known = dict.fromkeys(names, "higher") | judging.BETTER | dict(better or {})
+    return judging.metrics(table, chance=chance, better=known, columns=max(1, len(names)))
 
 
 def mean_map_by_group(
@@ -242,13 +211,6 @@ def _bar(figure: Figure, axes: Axes, end: float, scale: str) -> None:
     bar.ax.tick_params(labelsize=7, length=2)
     bar.outline.set_visible(False)
     bar.set_label("relevance" if scale == "method" else "share of the\n99th percentile", fontsize=8)
-
-
-def _point(axes: Axes, row: pd.Series, height: float, colour: str) -> None:
-    """A mean and, where it is known, its interval."""
-    if np.isfinite(row["low"]):
-        axes.plot([row["low"], row["high"]], [height, height], color=colour, linewidth=2.2, solid_capstyle="butt")
-    axes.plot(row["mean"], height, "o", color=colour, markersize=6)
 
 
 def _words(name: str) -> str:
