@@ -166,7 +166,8 @@ def randomisation(curves: Mapping[str, pd.DataFrame]) -> Axes:
         images = curve.groupby("layers")["value"]
         mean, error = images.mean(), 2 * images.sem().fillna(0)
         colour = PALETTE[place % len(PALETTE)]
-        axes.fill_between([0, *mean.index], [1, *(mean - error)], [1, *(mean + error)], color=colour, alpha=0.15, linewidth=0)
+        low, high = (mean - error).clip(lower=-1), (mean + error).clip(upper=1)  # no similarity lies outside
+        axes.fill_between([0, *mean.index], [1, *low], [1, *high], color=colour, alpha=0.15, linewidth=0)
         axes.plot([0, *mean.index], [1, *mean], "o-", markersize=3.5, color=colour, label=name.replace("_", " "))
         said.append(f"{name} {mean.iloc[-1]:.2f}")
     axes.axhline(0, color="0.35", linestyle="--", linewidth=1)

@@ -73,6 +73,10 @@ def test_randomisation_starts_at_the_trained_model():
     axes = judging.randomisation({"good": curve, "edges_only": curve.assign(value=1.0)})
     good, edges = (line for line in axes.lines if line.get_linestyle() == "-")
     assert list(good.get_xdata()) == [0, 1, 2] and good.get_ydata() == pytest.approx([1, 0.7, 0.2])
+    bands = [band.get_paths()[0].vertices[:, 1] for band in axes.collections]
+    assert len(bands) == 2 and bands[0].max() == 1 and bands[0].min() == pytest.approx(0.2)  # one image has no error
+    far = curve.assign(value=[-0.9, 0.9, -1.0, -0.2])
+    assert min(band.get_paths()[0].vertices[:, 1].min() for band in judging.randomisation({"far": far}).collections) == -1
     assert list(edges.get_ydata()) == [1, 1, 1] and "edges_only 1.00" in axes.figure.get_label()
 
 
