@@ -293,7 +293,7 @@ def attribute(
 
 @app.command()
 def debias(
-    model: Model,
+    model: AnyModel,
     out: Annotated[Path | None, typer.Option(help="Folder for the edited models and table.csv.")] = None,
     method: Annotated[list[str] | None, typer.Option(help="Mitigation method; repeatable. [all]")] = None,
     data: Data = None,
@@ -305,6 +305,7 @@ def debias(
     option: Option = None,
     split: Annotated[str, typer.Option(help="The split on which methods are fitted.")] = "validation",
     test_split: Annotated[str, typer.Option(help="The split on which they are compared.")] = "test",
+    preprocessing: Prepared = None,
     device: Device = None,
 ) -> None:
     """Edit a model towards equal treatment and print accuracy and gap before and after, with intervals."""
@@ -321,14 +322,14 @@ def debias(
     from helpers.debiasing.result import readable
 
     chosen_methods(method or "all")  # a misspelt one is named before any data is read
-    judge = models.load(model)
+    judge = read_model(model, preprocessing)
     wanted = wish(judge, data, root, target, protected, image_size, seed, option)
     fit, test = load(wanted, split), load(wanted, test_split, judge)
     results = mitigate(judge, fit, method, wanted["seed"], device, test)
     typer.echo(as_markdown(readable(results)))
     if out is not None:
         for name, result in results.items():
-            if result.model is not None:
+            if result.model is not None and not (name == "Vanilla" and getattr(judge, "opaque", False)):  # it has its own file
                 models.save(result.model, out / name, loaded=remembered(wanted), method=name)
         with whole(out / "table.csv") as part:
             results.to_frame().to_csv(part, index=False)

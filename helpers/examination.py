@@ -189,7 +189,8 @@ def examine(
         seen = watch(result.model, layer)
         judged[name] = watch.judge(result, seen.logits, confidence)
         if "probe" in wanted and seen.features is None:
-            notes.append(f"probe: {name} is left out; it has no layer {seen.layer!r}")
+            why = "PyTorch cannot see into it" if watch.opaque else f"it has no layer {seen.layer!r}"
+            notes.append(f"probe: {name} is left out; {why}")
         elif "probe" in wanted:
             try:
                 probed[name] = watch.probe(seen, folds, confidence)

@@ -21,7 +21,7 @@ from helpers.debiasing.deadline import OutOfTime, deadline
 from helpers.debiasing.dfr import is_linear_head
 from helpers.debiasing.fold import AFFINE, make_foldable
 from helpers.debiasing.holdout import stratified
-from helpers.debiasing.method import METHODS, Batch, Method, collect
+from helpers.debiasing.method import INSIDE, METHODS, Batch, Method, collect
 from helpers.debiasing.replay import Probe, logits_of, make_probe, replays
 from helpers.debiasing.result import VANILLA, Answers, CorrectionResult, Results, changes_of, joined, metric_name, one_value
 from helpers.models import layers
@@ -142,7 +142,7 @@ def debias(
     if test_dataloader is not None:
         first_batch(work, test_dataloader, "test_dataloader")
     for key in chosen:
-        if "layer" in options[key]:
+        if "layer" in options[key] and not getattr(work, "opaque", False):
             options[key]["layer"] = layer_names(model, work, options[key]["layer"], images)
 
     batch = collect(work, dataloader, images, seed=seed)
@@ -201,6 +201,9 @@ def run(
     try:
         if "binary" in entry.needs and batch.classes > 2:
             raise ValueError(f"target: {batch.classes} classes; {entry.key} is defined for two")
+        if batch.opaque and entry.needs & INSIDE:
+            needed = " and ".join(sorted(entry.needs & INSIDE))
+            raise ValueError(f"model: PyTorch cannot see into it, and {entry.key} needs its {needed}; accepted: {on_logits()}")
         with untouched_random_state(batch.seed), deadline(limit):
             corrected = applied(entry, options, model, batch).eval()
         seconds = time.perf_counter() - start
@@ -215,6 +218,11 @@ def run(
     except Exception as error:
         reason = str(error) or type(error).__name__
     return CorrectionResult(entry.key, seconds=time.perf_counter() - start, error=reason, note=joined(batch.notes))
+
+
+def on_logits() -> str:
+    """Names of the methods that need nothing of a model but its logits."""
+    return ", ".join(key for key, entry in METHODS.items() if not entry.needs & INSIDE)
 
 
 def applied(entry: Method, options: dict, model: nn.Module, batch: Batch) -> nn.Module:

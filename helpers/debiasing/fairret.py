@@ -15,7 +15,7 @@ from helpers.models.running import device_of
 from helpers.models.training import Task
 
 
-@method("FAIRRET", needs=set(), passes=passes)
+@method("FAIRRET", needs={"weights"}, passes=passes)
 def fairret(
     model: nn.Module,
     batch: Batch,

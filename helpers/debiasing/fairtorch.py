@@ -13,7 +13,7 @@ from helpers.names import choose
 CONSTRAINTS = {"equalized_odds": EqualizedOddsLoss, "demographic_parity": DemographicParityLoss}
 
 
-@method("FAIRTORCH", needs=set(), passes=passes)
+@method("FAIRTORCH", needs={"weights"}, passes=passes)
 def fairtorch(
     model: nn.Module,
     batch: Batch,

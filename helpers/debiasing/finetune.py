@@ -8,7 +8,7 @@ from helpers.debiasing.method import Batch, method
 from helpers.debiasing.tuning import cell_weights, passes, plain, tune
 
 
-@method("FINETUNE", needs=set(), passes=passes)
+@method("FINETUNE", needs={"weights"}, passes=passes)
 def finetune(
     model: nn.Module,
     batch: Batch,

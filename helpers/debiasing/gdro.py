@@ -13,7 +13,7 @@ from helpers.debiasing.tuning import cell_weights, losses_of, passes, tune
 from helpers.models.running import device_of
 
 
-@method("GDRO", needs=set(), passes=passes)
+@method("GDRO", needs={"weights"}, passes=passes)
 def gdro(
     model: nn.Module,
     batch: Batch,

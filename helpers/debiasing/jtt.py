@@ -12,7 +12,7 @@ from helpers.debiasing.tuning import STEP, plain, tune
 from helpers.models.prediction import hard
 
 
-@method("JTT", needs={"logits"}, passes=lambda batch, epochs, identify_epochs, **_: STEP * (epochs + identify_epochs))
+@method("JTT", needs={"logits", "weights"}, passes=lambda batch, epochs, identify_epochs, **_: STEP * (epochs + identify_epochs))
 def jtt(
     model: nn.Module,
     batch: Batch,

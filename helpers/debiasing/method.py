@@ -16,9 +16,11 @@ from tqdm.auto import tqdm
 from helpers.debiasing.loading import Rows
 from helpers.models import layers
 from helpers.models.data_in import batches
+from helpers.models.prediction import predict
 from helpers.models.running import call, device_of
 
-NEEDS = frozenset({"features", "logits", "binary"})
+NEEDS = frozenset({"features", "weights", "logits", "binary"})
+INSIDE = frozenset({"features", "weights"})  # of a network that PyTorch sees into
 OTHER_IMAGES = "layer: a further pass for {!r} gave other images; give a dataloader without random augmentation"
 LEAST_CELL = 50  # images of a group x class cell: of fewer, hundreds of weights are not learned anew without loss
 CHUNK = 1 << 24  # values of a captured layer that are looked at in one go: 64 MB in float32
@@ -61,7 +63,8 @@ def method(
     Parameters
     ----------
     key : str, the name users write, upper case by custom
-    needs : subset of {"features", "logits", "binary"}; "binary" refuses targets of more than two classes
+    needs : subset of {"features", "weights", "logits", "binary"}; "features" (of a layer) and "weights" (to train) refuse models
+        that PyTorch cannot see into, such as an ONNX file; "binary" refuses targets of more than two classes
     passes : function (batch, **options) -> float, what the method costs in forward passes over the batch, by which `debias`
         tells the time before a long run; without it the method is taken to cost next to nothing
 
@@ -97,6 +100,7 @@ class Batch:
     example : float tensor (m, 3, H, W), a few images, by which layers are found and short cuts checked
     notes : list of str, what the method had to say, shared by all parts of this batch; see `note`
     seconds : float, what the pass over all rows took
+    opaque : bool, whether PyTorch sees no layers in the model; then there are logits, and no features
     """
 
     y: np.ndarray
@@ -116,6 +120,7 @@ class Batch:
     stream: Callable[[str], tuple[str, Iterator[Tensor]]] = field(repr=False, default=None)
     notes: list[str] = field(repr=False, default_factory=list)
     seconds: float = 0.0
+    opaque: bool = False
 
     def note(self, sentence: str) -> None:
         """Leave a sentence about the fit, such as a bound that could not be kept, for the `note` of the result.
@@ -217,6 +222,8 @@ def collect(model: nn.Module, data, example: Tensor, *, seed: int = 0, device=No
     """
     data = data if isinstance(data, Rows) else Rows(data)
     start = time.perf_counter()
+    if getattr(model, "opaque", False):
+        return collect_logits(model, data, example, seed, device)
     seen = layers.features(model, data.all, "penultimate", device=device, progress=True)
     seconds = time.perf_counter() - start
     names = {"penultimate": seen.layer, "last": layers.find(model, "last", example)}
@@ -250,6 +257,23 @@ def collect(model: nn.Module, data, example: Tensor, *, seed: int = 0, device=No
         y, group, logits, names["penultimate"], names["last"], seed, count_cells(y, group), source, data=data,
         again=lambda other, rows: collect(other, rows, example, seed=seed, device=device),
         head=head_of(model, names["last"], example), intake=seen.intake, stream=stream, example=example, seconds=seconds,
+    )  # fmt: skip
+
+
+def collect_logits(model: nn.Module, data: Rows, example: Tensor, seed: int, device=None) -> Batch:
+    """The batch of a model that PyTorch cannot see into: labels, groups and logits, which is what thresholds are chosen by."""
+    start = time.perf_counter()
+    seen = predict(model, data.all, device=device)
+    y, group = np.asarray(seen.y_true, np.int64), np.asarray(seen.group, np.int64)
+    logits = finite(seen.logits, "the model's output")
+
+    def refused(layer):
+        raise ValueError(f"layer: {layer!r} was asked for, but PyTorch sees no layers in this model")
+
+    return Batch(
+        y, group, logits, "", "", seed, count_cells(y, group), refused, data=data, stream=refused, example=example,
+        again=lambda other, rows: collect(other, rows, example, seed=seed, device=device), seconds=time.perf_counter() - start,
+        opaque=True,
     )  # fmt: skip
 
 

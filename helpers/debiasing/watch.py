@@ -16,7 +16,7 @@ from helpers.debiasing.changes import changes
 from helpers.debiasing.debias import PROBE, first_batch, group_names, metrics_of
 from helpers.debiasing.method import Batch, collect
 from helpers.debiasing.probe import LinearProbe, pooled, probe
-from helpers.debiasing.replay import Probe, make_probe, replay, replays
+from helpers.debiasing.replay import Probe, logits_of, make_probe, replay, replays
 from helpers.debiasing.result import Answers, CorrectionResult
 from helpers.models import layers
 from helpers.models.data_in import batches, classes_of
@@ -32,7 +32,7 @@ class Seen:
 
     layer: str
     features: np.ndarray | None  # None where the model has no such layer
-    before: np.ndarray
+    before: np.ndarray | None
     logits: np.ndarray
 
 
@@ -43,8 +43,10 @@ class Watch:
         images, group, _ = first_batch(vanilla, faces, "faces")
         base = layers.unedited(vanilla)
         self.vanilla, self.faces, self.seed = vanilla, faces, seed
-        self.penultimate, self.last = (layers.find(base, role, images) for role in ("penultimate", "last"))
-        self.order = layers.flow(base, images)
+        self.opaque = bool(getattr(base, "opaque", False))  # no layers in sight
+        if not self.opaque:
+            self.penultimate, self.last = (layers.find(base, role, images) for role in ("penultimate", "last"))
+            self.order = layers.flow(base, images)
         self.batch: Batch = collect(vanilla, faces, images[:PROBE], seed=seed)
         self.check: Probe = make_probe(vanilla, self.batch, images, group)
         self.groups = group_names(faces, self.batch.groups)
@@ -57,6 +59,8 @@ class Watch:
     def __call__(self, model: nn.Module, layer: str | None) -> Seen:
         """Logits of a model, and its features at `layer` or at the place of its edit."""
         changed = changes(self.vanilla, model)
+        if self.opaque:
+            return Seen("", None, None, logits_of(model, changed, self.batch, self.check))
         place = self.place(model, changed) if layer is None else self.named(layer)
         before = self.before(place)
         if not changed:

@@ -33,7 +33,7 @@ def passes(
     return step * iterations * model_iterations * size_of(batch, batch_size) / len(batch)
 
 
-@method("ZHANGM", needs={"logits"}, passes=passes)
+@method("ZHANGM", needs={"logits", "weights"}, passes=passes)
 def zhangm(
     model: nn.Module,
     batch: Batch,

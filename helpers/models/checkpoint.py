@@ -54,7 +54,7 @@ def save(model: nn.Module, path: str | os.PathLike, **metadata) -> Path:
     ValueError : a value of `metadata` is not json-able, an edit's class is not registered, or the model comes from another
         library and has no weights here. Nothing is written.
     """
-    if getattr(model, "opaque", False):
+    if getattr(model, "opaque", False) and not edits(model):
         raise ValueError("model: PyTorch sees no weights in it that could be saved; keep its own file, which foreign.load reads")
     weights, description = files_of(path)
     info = dict(getattr(model, "info", None) or {}) | metadata

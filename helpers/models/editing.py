@@ -49,6 +49,7 @@ class Edited(nn.Module):
         super().__init__()
         self.layer, self.edit = layer, edit
         self.needs_group = bool(getattr(layer, "needs_group", False) or getattr(edit, "needs_group", False))
+        self.opaque = bool(getattr(layer, "opaque", False))
         for key in DESCRIPTION:  # an edit of the logits wraps the whole model, whose classes a caller still asks for
             if hasattr(layer, key):
                 setattr(self, key, getattr(layer, key))
