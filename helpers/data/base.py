@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
 from helpers.data.labels import cross, encode, find_column
+from helpers.data.stored import Stored
 
 
 class FaceDataset(Dataset):
@@ -20,7 +21,7 @@ class FaceDataset(Dataset):
 
     Parameters
     ----------
-    images : uint8 array (N, H, W, 3), in memory or memory-mapped; never written to
+    images : uint8 array (N, H, W, 3), in memory or memory-mapped, or `Stored` in a file; never written to
     table : DataFrame of N rows: attributes, `identity`, `path`, …; its index is replaced by 0 … N-1
     target : str, column to predict
     protected : str, or several: their values are crossed and the groups named "first, second"
@@ -59,7 +60,7 @@ class FaceDataset(Dataset):
 
     def __init__(
         self,
-        images: np.ndarray,
+        images: np.ndarray | Stored,
         table: pd.DataFrame,
         *,
         target: str,
@@ -72,7 +73,7 @@ class FaceDataset(Dataset):
         skipped: Iterable[tuple[str, str]] = (),
     ) -> None:
         if (
-            not isinstance(images, np.ndarray)
+            not isinstance(images, (np.ndarray, Stored))
             or images.dtype != np.uint8
             or images.ndim != 4
             or images.shape[3] != 3
@@ -218,7 +219,8 @@ class FaceDataset(Dataset):
         if len(rows) == 0:
             raise ValueError("indices: they select no image")
         part = copy.copy(self)
-        part.images = self.images[rows]
+        # Images in a file stay there: chosen rows of a million faces would not fit into memory.
+        part.images = self.images.select(rows) if isinstance(self.images, Stored) else self.images[rows]
         part.table = self.table.iloc[rows].reset_index(drop=True)
         part.targets, part.group = self.targets[rows], self.group[rows]
         return part

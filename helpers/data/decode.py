@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 from tqdm.auto import tqdm
 
 from helpers.names import choose
@@ -18,6 +18,7 @@ SUFFIXES = frozenset(
 # The decoders behind these suffixes, whatever a file is called: Pillow would hand an EPS to Ghostscript.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 64_000_000  # below the size at which Pillow itself warns of a decompression bomb
+VERSION = 1  # of what `decode` makes of a file; raise it when pixels change, and caches of decoded faces are made anew
 CHUNK = 64  # files a task: large enough to hide the scheduling, small enough for a lively progress bar
 QUIET_BELOW = 2000  # files; fewer take about a second, which needs no bar
 
@@ -110,32 +111,79 @@ def decode_all(
     ------
     ValueError, FileNotFoundError : as `decode` with on_error="raise"; or not one file could be read.
     """
-    on_error = choose(on_error, ("raise", "skip"), "on_error")
     images = np.zeros((len(paths), image_size, image_size, 3), dtype=np.uint8)
 
+    def keep(start: int, pixels: np.ndarray, failed: list[tuple[int, str]]) -> None:
+        images[start : start + len(pixels)] = pixels
+
+    skipped = decode_chunks(paths, image_size, range(0, len(paths), CHUNK), keep, on_error=on_error, progress=progress)
+    kept = readable(len(paths), skipped)
+    return images[kept] if skipped else images, kept, skipped
+
+
+def decode_chunks(
+    paths: Sequence[str | Path],
+    image_size: int,
+    starts: Sequence[int],
+    keep: Callable[[int, np.ndarray, list[tuple[int, str]]], None],
+    *,
+    on_error: str = "raise",
+    progress: bool | None = None,
+) -> list[tuple[int, str]]:
+    """Read image files on all cores, `CHUNK` at a time.
+
+    Parameters
+    ----------
+    paths, image_size, on_error, progress : as in `decode_all`
+    starts : index of the first path of each chunk to read
+    keep : called in the reading threads, as `keep(start, pixels, failed)`, with each chunk that was read: uint8
+        (n, image_size, image_size, 3), zeros for a file that cannot be read, and (index of the path, reason) of these
+
+    Returns
+    -------
+    (index of the path, reason) of all files that cannot be read, in the order of `starts`
+
+    Raises
+    ------
+    ValueError, FileNotFoundError : as `decode` with on_error="raise"; the chunk of that file is not kept. Threads at work may
+        call `keep` for a moment after this.
+    """
+    on_error = choose(on_error, ("raise", "skip"), "on_error")
+
     def read(start: int) -> list[tuple[int, str]]:
-        failed = []
-        for i in range(start, min(start + CHUNK, len(paths))):
+        some, failed = paths[start : start + CHUNK], []
+        pixels = np.zeros((len(some), image_size, image_size, 3), dtype=np.uint8)
+        for i, path in enumerate(some):
             try:
-                images[i] = decode(paths[i], image_size)
+                pixels[i] = decode(path, image_size)
             except (ValueError, FileNotFoundError) as error:
                 if on_error == "raise":
                     raise type(error)(f'{error} (on_error="skip" leaves such files out)') from error
-                failed.append((i, str(error)))
+                failed.append((start + i, str(error)))
+        keep(start, pixels, failed)
         return failed
 
-    starts = range(0, len(paths), CHUNK)
-    # Threads: Pillow lets go of the interpreter lock while it decodes, and all of them fill the same array.
+    # Threads: Pillow lets go of the interpreter lock while it decodes, and all of them hand over to the same `keep`.
     tasks = Parallel(n_jobs=cpu_count(), require="sharedmem", return_as="generator")(
         delayed(read)(start) for start in starts
     )
-    quiet = len(paths) < QUIET_BELOW if progress is None else not progress
-    skipped = [
-        bad for chunk in tqdm(tasks, total=len(starts), desc="Reading images", disable=quiet) for bad in chunk
-    ]
-    if paths and len(skipped) == len(paths):
-        raise ValueError(f"none of the {len(paths)} image files can be read; the first: {skipped[0][1]}")
-    if not skipped:
-        return images, np.arange(len(paths)), []
-    kept = np.setdiff1d(np.arange(len(paths)), [i for i, _ in skipped])
-    return images[kept], kept, skipped
+    quiet = len(starts) * CHUNK < QUIET_BELOW if progress is None else not progress
+    return [bad for chunk in tqdm(tasks, total=len(starts), desc="Reading images", disable=quiet) for bad in chunk]
+
+
+def readable(count: int, skipped: Sequence[tuple[int, str]]) -> np.ndarray:
+    """int64 (n,), which of `count` files were read.
+
+    Raises
+    ------
+    ValueError : not one of them.
+    """
+    if count and len(skipped) == count:
+        raise ValueError(f"none of the {count} image files can be read; the first: {skipped[0][1]}")
+    return np.setdiff1d(np.arange(count), [i for i, _ in skipped]) if skipped else np.arange(count)
+
+
+def decoder() -> str:
+    """What the pixels depend on besides the files: this module and the libraries that it decodes with."""
+    libraries = [f"{name} {features.version(name)}" for name in ("pil", "libjpeg_turbo", "zlib", "webp", "libtiff")]
+    return ", ".join([f"decode {VERSION}", *libraries])

@@ -15,9 +15,17 @@ from helpers.files import whole
 
 
 def fingerprint(*arrays) -> str:
-    """Sixteen hexadecimal digits that differ where the tensors or arrays differ in shape, type or bytes."""
+    """Sixteen hexadecimal digits that differ where the tensors or arrays differ in shape, type or bytes.
+
+    What has `blocks()`, as images in a file have, is read block by block, and is the same as an array of these images.
+    """
     digest = hashlib.sha256()
     for array in arrays:
+        if hasattr(array, "blocks"):
+            digest.update(f"{array.shape}{array.dtype}".encode())
+            for block in array.blocks():
+                digest.update(block)
+            continue
         if isinstance(array, torch.Tensor) and array.dtype == torch.bfloat16:
             array = array.view(torch.int16)  # NumPy has no such type
         array = np.ascontiguousarray(array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else array)

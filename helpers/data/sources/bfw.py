@@ -42,6 +42,7 @@ def bfw(
     image_size: int = 64,
     seed: int = 0,
     on_error: str = "raise",
+    cache: str | bool | Path = "auto",
     keep_label_errors: bool = False,
 ) -> FaceDataset:
     """Faces balanced over ethnicity and gender, each about 108×124 px, from your own download.
@@ -53,7 +54,7 @@ def bfw(
     Parameters
     ----------
     root : folder bfw-cropped-aligned, or the one above it
-    target, protected, split, image_size, seed, on_error : as in `load_faces`
+    target, protected, split, image_size, seed, on_error, cache : as in `load_faces`
     keep_label_errors : keep the three images known to show another person or a cartoon; by default they are
         left out and listed in `.skipped`
 
@@ -94,6 +95,7 @@ def bfw(
         image_size=image_size,
         seed=seed,
         on_error=on_error,
+        cache=cache,
         skipped=skipped,
     )
 

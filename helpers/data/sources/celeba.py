@@ -33,6 +33,7 @@ def celeba(
     image_size: int = 64,
     seed: int = 0,
     on_error: str = "raise",
+    cache: str | bool | Path = "auto",
     splits: str = "official",
 ) -> FaceDataset:
     """Photographs of celebrities, aligned and cropped to 178×218, of which the central 178×178 are kept.
@@ -43,7 +44,7 @@ def celeba(
     Parameters
     ----------
     root : folder with img_align_celeba and the lists; the official subfolders Anno, Eval and Img are looked into as well
-    target, protected, split, image_size, seed, on_error : as in `load_faces`; images that the list names and that are not
+    target, protected, split, image_size, seed, on_error, cache : as in `load_faces`; images that the list names and that are not
         there count as unreadable ones
     splits : "official" (list_eval_partition) or "seed", 60, 20 and 20 % of the people
 
@@ -87,6 +88,7 @@ def celeba(
         image_size=image_size,
         seed=seed,
         on_error=on_error,
+        cache=cache,
         official=official,
         skipped=[*absent, *extra],
     )

@@ -36,6 +36,7 @@ def fairface(
     image_size: int = 64,
     seed: int = 0,
     on_error: str = "raise",
+    cache: str | bool | Path = "auto",
 ) -> FaceDataset:
     """Photographs from Flickr, aligned and cropped, with annotated age group, gender and race.
 
@@ -50,8 +51,8 @@ def fairface(
     ----------
     root : folder with both label files and the folders train and val; if there is none of these but an unpacked
         fairface-img-margin025-trainval or fairface-img-margin125-trainval, its images are taken, in this order
-    target, protected, split, image_size, seed, on_error : as in `load_faces`; images that are listed and not there count as
-        unreadable ones
+    target, protected, split, image_size, seed, on_error, cache : as in `load_faces`; images that are listed and not there
+        count as unreadable ones
 
     Raises
     ------
@@ -78,6 +79,7 @@ def fairface(
         image_size=image_size,
         seed=seed,
         on_error=on_error,
+        cache=cache,
         official=table["path"].str.partition("/")[0].map({"train": "train", "val": "test"}),
         skipped=absent,
     )

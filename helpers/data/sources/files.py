@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from helpers.data import store
 from helpers.data.base import FaceDataset
 from helpers.data.cache import cache_dir
 from helpers.data.decode import decode_all, is_image
 from helpers.data.sampling import SPLITS, split_identities
+from helpers.data.stored import Stored
 from helpers.names import choose
 
 SPLIT_NAMES = {
@@ -125,6 +128,7 @@ def faces_from_files(
     on_error: str,
     official: pd.Series | None = None,
     skipped: Iterable[tuple[str, str]] = (),
+    cache: str | bool | Path = "auto",
 ) -> FaceDataset:
     """Choose the rows of one split, check their labels, then read their images.
 
@@ -132,7 +136,7 @@ def faces_from_files(
     ----------
     table : one row an image of *all* splits, with `path` (relative to `folder`) and `identity`
     folder : Path that the paths are relative to
-    name, target, protected, split, image_size, seed, on_error : as in `load_faces`
+    name, target, protected, split, image_size, seed, on_error, cache : as in `load_faces`
     official : str Series (N,), the official split of each row as `official_splits` gives them; None: whole
         people by seed. Without a validation split, a fifth of the training people becomes one
     skipped : (path, reason) of files left out before
@@ -158,9 +162,27 @@ def faces_from_files(
     about = {"target": target, "protected": protected, "name": name, "split": split, "reference": table}
     # A view of a single zero byte stands in for the images: wrong labels show before the long reading.
     FaceDataset(np.broadcast_to(np.uint8(0), (len(rows), image_size, image_size, 3)), rows, **about)
-    images, kept, failed = decode_all([os.path.join(folder, path) for path in rows["path"]], image_size, on_error=on_error)
+    images, kept, failed = read_images(folder, rows["path"].tolist(), image_size, on_error, cache)
     left_out = [*skipped, *((rows["path"][i], reason) for i, reason in failed)]
     return FaceDataset(images, rows.iloc[kept], **about, skipped=left_out)
+
+
+def read_images(
+    folder: Path, paths: Sequence[str], image_size: int, on_error: str, cache: str | bool | Path
+) -> tuple[np.ndarray | Stored, np.ndarray, list[tuple[int, str]]]:
+    """The images, which of the paths they are, and (index, reason) of those that cannot be read, as `decode_all` gives them.
+
+    With cache="auto", a cache without room is told as a warning, and the images are held in memory instead.
+    """
+    try:
+        place = store.place_of(cache, len(paths), image_size)
+        if place is not None:
+            return store.open_faces(folder, paths, image_size, place, on_error=on_error)
+    except store.Unwritable as error:
+        if cache != "auto":
+            raise
+        warnings.warn(f"{error}. The images are held in memory this time", stacklevel=2)
+    return decode_all([os.path.join(folder, path) for path in paths], image_size, on_error=on_error)
 
 
 def _splits(identity: pd.Series, official: pd.Series | None, name: str, seed: int) -> np.ndarray:

@@ -26,6 +26,7 @@ def folder(
     image_size: int = 64,
     seed: int = 0,
     on_error: str = "raise",
+    cache: str | bool | Path = "auto",
     levels: Sequence[str] | None = None,
     attributes: str | Path | None = None,
 ) -> FaceDataset:
@@ -50,7 +51,7 @@ def folder(
     root : folder
     target : column; None: the first level
     protected : column, or several; None: the level `group`, else the only column of `attributes`
-    split, image_size, seed, on_error : as in `load_faces`
+    split, image_size, seed, on_error, cache : as in `load_faces`
     levels : names for the levels of folders from the top down (without the splits'), such as ("smiling",
         "age", "identity")
     attributes : CSV, TSV or Parquet file with a column `path` (relative to `root`) and columns of labels, a
@@ -90,6 +91,7 @@ def folder(
         image_size=image_size,
         seed=seed,
         on_error=on_error,
+        cache=cache,
         official=official,
         skipped=skipped,
     )

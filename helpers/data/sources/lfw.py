@@ -32,6 +32,7 @@ def lfw(
     image_size: int = 64,
     seed: int = 0,
     on_error: str = "raise",
+    cache: str | bool | Path = "auto",
 ) -> FaceDataset:
     """Photographs from the news, 250×250, with attributes that a *classifier* scored.
 
@@ -45,8 +46,8 @@ def lfw(
     Parameters
     ----------
     root : folder with lfw (or lfw_funneled, lfw-deepfunneled) and lfw_attributes.txt
-    target, protected, split, image_size, seed, on_error : as in `load_faces`; images that have attributes and are not there
-        count as unreadable ones
+    target, protected, split, image_size, seed, on_error, cache : as in `load_faces`; images that have attributes and are not
+        there count as unreadable ones
 
     Raises
     ------
@@ -74,6 +75,7 @@ def lfw(
         image_size=image_size,
         seed=seed,
         on_error=on_error,
+        cache=cache,
         skipped=[*absent, *extra],
     )
 

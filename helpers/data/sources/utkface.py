@@ -33,6 +33,7 @@ def utkface(
     image_size: int = 64,
     seed: int = 0,
     on_error: str = "raise",
+    cache: str | bool | Path = "auto",
 ) -> FaceDataset:
     """Photographs from the web, 200×200, with age, gender and race in their names.
 
@@ -45,7 +46,7 @@ def utkface(
     Parameters
     ----------
     root : folder UTKFace, or the one above it
-    target, protected, split, image_size, seed, on_error : as in `load_faces`
+    target, protected, split, image_size, seed, on_error, cache : as in `load_faces`
 
     Raises
     ------
@@ -72,6 +73,7 @@ def utkface(
         image_size=image_size,
         seed=seed,
         on_error=on_error,
+        cache=cache,
         skipped=skipped,
     )
 
