@@ -28,6 +28,7 @@ LARGE = 16_000_000  # pixels above which one picture is turned to RGB at a time,
 ONE_LARGE = threading.Lock()
 MAX_SCANS = 100  # of a progressive JPEG, which has about ten; a small file of thousands keeps a core busy for minutes
 WHITE_IS_ZERO, PHOTOMETRIC = 0, 262  # of TIFF
+FAX = ("group3", "group4", "tiff_ccitt")  # where libtiff leaves rows it cannot decode as they were in memory, without an error
 CHUNK = 64  # files a task: large enough to hide the scheduling, small enough for a lively progress bar
 QUIET_BELOW = 2000  # files; fewer take about a second, which needs no bar
 
@@ -57,14 +58,14 @@ def decode(path: str | Path, image_size: int) -> np.ndarray:
     Raises
     ------
     FileNotFoundError : no file there.
-    ValueError : the file is empty, truncated, unreadable, no such image, larger than 64 megapixels, or its
-        pixels are fractions or numbers outside 16 bits; the message names it.
+    ValueError : the file is empty, truncated, unreadable, no such image, larger than 64 megapixels, coded as
+        a fax, or its pixels are fractions or numbers outside 16 bits; the message names it.
     """
     path = Path(path)
     _check_file(path)
     try:
         with Image.open(path, formats=FORMATS) as image:
-            _check_effort(image, path)
+            _check_content(image, path)
             white_is_zero = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
             # JPEGs can be decoded at 1/2, 1/4 or 1/8: twice the wanted size leaves the resizing its quality.
             image.draft(image.mode, (2 * image_size, 2 * image_size))
@@ -94,10 +95,12 @@ def _check_file(path: Path) -> None:
         raise ValueError(f"{path}: the image file is empty")
 
 
-def _check_effort(image: Image.Image, path: Path) -> None:
-    """Refuse what would take very long or very much memory, before anything is decoded."""
+def _check_content(image: Image.Image, path: Path) -> None:
+    """Refuse what would take very long, very much memory, or give chance pixels, before anything is decoded."""
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width}×{image.height} pixels are more than the limit of {MAX_PIXELS:,}")
+    if image.info.get("compression") in FAX:
+        raise ValueError(f"coded as a fax ({image.info['compression']}), in which damage goes unnoticed; save it as PNG")
     if image.format in ("JPEG", "MPO") and "progressive" in image.info:
         scans = path.read_bytes().count(b"\xff\xda")  # in coded data 0xff is always followed by 0
         if scans > MAX_SCANS:

@@ -61,7 +61,8 @@ def tiff(pixels, order="<", kind=1, white_is_zero=False):
     data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
     photometric = 2 if channels == 3 else int(not white_is_zero)
     per_channel = {258: pixels.dtype.itemsize * 8, 339: kind}
-    entries = {256: width, 257: height, 258: None, 259: 1, 262: photometric, 273: 0, 277: channels, 278: height, 279: len(data), 339: None}
+    entries = {256: width, 257: height, 258: None, 259: 1, 262: photometric, 273: 0}
+    entries |= {277: channels, 278: height, 279: len(data), 339: None}
     behind, body, extra = 8 + 2 + 12 * len(entries) + 4, b"", b""
     start = behind + 2 * (2 * channels if channels > 2 else 0)
     for tag, value in entries.items():
@@ -103,7 +104,9 @@ def test_a_progressive_jpeg_reads_as_a_plain_one(tmp_path):
     assert np.array_equal(decode(plain, 60), decode(progressive, 60))
 
 
-@pytest.mark.parametrize("name, kind", [("a.png", "JPEG"), ("a.jpg", "PNG"), ("a.JPG", "GIF"), ("a.bmp", "WEBP"), ("a.gif", "TIFF")])
+@pytest.mark.parametrize(
+    "name, kind", [("a.png", "JPEG"), ("a.jpg", "PNG"), ("a.JPG", "GIF"), ("a.bmp", "WEBP"), ("a.gif", "TIFF")]
+)
 def test_what_a_file_is_its_content_says(tmp_path, name, kind):
     assert corners(decode(save(PICTURE, tmp_path / name, format=kind), 16)) == "rgbw"
 
@@ -219,10 +222,17 @@ def test_half_transparency_mixes_with_white(tmp_path):
     assert np.abs(array - (100 * 128 + 255 * 127) / 255).max() <= 1
 
 
-@pytest.mark.parametrize("name, options", [("a.png", {}), ("a.tif", {"compression": "group4"}), ("a.bmp", {})])
+@pytest.mark.parametrize("name, options", [("a.png", {}), ("a.tif", {}), ("a.bmp", {})])
 def test_one_bit_is_black_and_white(tmp_path, name, options):
     image = Image.fromarray(np.kron(np.array([[True, False], [False, True]]), np.ones((20, 20), bool)))
     assert corners(decode(save(image, tmp_path / name, **options), 16)) == "wkkw"
+
+
+@pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt"])
+def test_fax_codes_are_refused_because_their_damage_cannot_be_seen(tmp_path, compression):
+    path = save(Image.new("1", (40, 40), 1), tmp_path / "a.tif", compression=compression)
+    with pytest.raises(ValueError, match=f"a.tif: .*coded as a fax .{compression}.*save it as PNG"):
+        decode(path, 8)
 
 
 def test_a_colour_profile_is_passed_over(tmp_path):
@@ -269,7 +279,8 @@ def bomb(kind):
             content[canvas : canvas + 6] = struct.pack("<I", 16_382)[:3] * 2
             return "a.webp", bytes(content), "bomb"
         if kind == "tiff":
-            return "a.tif", save(Image.new("1", (8_100, 8_100)), file, format="TIFF", compression="group4").read_bytes(), "8100×8100"
+            large = save(Image.new("1", (8_100, 8_100)), file, format="TIFF", compression="tiff_deflate")
+            return "a.tif", large.read_bytes(), "8100×8100"
         if kind == "ppm":
             return "a.ppm", b"P6 99999999 99999999 255\n" + bytes(9), "bomb"
         if kind == "short":
