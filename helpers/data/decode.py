@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
+import threading
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +25,11 @@ SUFFIXES = frozenset(
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 64_000_000  # below the size at which Pillow itself warns of a decompression bomb
 VERSION = 1  # of what `decode` makes of a file; raise it when pixels change, and caches of decoded faces are made anew
+LARGE = 16_000_000  # pixels above which one picture is turned to RGB at a time, so that memory does not grow with the cores
+ONE_LARGE = threading.Lock()
+MAX_SCANS = 100  # of a progressive JPEG, which has about ten; a small file of thousands keeps a core busy for minutes
+WHITE_IS_ZERO, PHOTOMETRIC = 0, 262  # of TIFF
+FAX = ("group3", "group4", "tiff_ccitt")  # where libtiff leaves rows it cannot decode as they were in memory, without an error
 CHUNK = 64  # files a task: large enough to hide the scheduling, small enough for a lively progress bar
 QUIET_BELOW = 2000  # files; fewer take about a second, which needs no bar
 
@@ -31,13 +42,14 @@ def is_image(path: Path) -> bool:
 def decode(path: str | Path, image_size: int) -> np.ndarray:
     """Read one image file as a square RGB image.
 
-    The picture is turned as its EXIF entry says, brought to RGB (grey is repeated, transparency laid on
-    white, 16 bits reduced to 8), cut to its central square and resized with antialiasing (bilinear, as
-    torchvision's default).
+    The picture (the first of several, as in an animation) is turned as its EXIF entry says, brought to RGB
+    (grey is repeated, transparency laid on white, 16 bits reduced to 8), cut to its central square and
+    resized with antialiasing (bilinear, as torchvision's default). What it is, is read from its content, not
+    its name. Colour profiles are passed over, as torchvision does.
 
     Parameters
     ----------
-    path : path of a BMP, GIF (first frame), JPEG, PNG, PNM, TIFF or WebP file
+    path : path of a BMP, GIF, JPEG, PNG, PNM, TIFF or WebP file
     image_size : int, side in pixels
 
     Returns
@@ -47,46 +59,78 @@ def decode(path: str | Path, image_size: int) -> np.ndarray:
     Raises
     ------
     FileNotFoundError : no file there.
-    ValueError : the file is empty, truncated, no such image, or larger than 64 megapixels; the message names
-        it.
+    ValueError : the file is empty, truncated, unreadable, no such image, larger than 64 megapixels, coded as
+        a fax, or its pixels are fractions or numbers outside 16 bits; the message names it.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such image file")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path}: the image file is empty")
+    _check_file(path)
     try:
         with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(
-                    f"{image.width}×{image.height} pixels are more than the limit of {MAX_PIXELS:,}"
-                )
+            _check_content(image, path)
+            white_is_zero = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
             # JPEGs can be decoded at 1/2, 1/4 or 1/8: twice the wanted size leaves the resizing its quality.
             image.draft(image.mode, (2 * image_size, 2 * image_size))
-            upright = _to_rgb(ImageOps.exif_transpose(image))
-            return np.asarray(ImageOps.fit(upright, (image_size, image_size), Image.Resampling.BILINEAR))
+            with ONE_LARGE if image.width * image.height > LARGE else nullcontext():
+                upright = _to_rgb(ImageOps.exif_transpose(image), white_is_zero)
+                return np.asarray(ImageOps.fit(upright, (image_size, image_size), Image.Resampling.BILINEAR))
     except MemoryError:
         raise
-    except (
-        Exception
-    ) as error:  # damaged files make Pillow raise nearly anything, from SyntaxError to struct.error
-        reason = (
-            "not an image in a known format"
-            if isinstance(error, Image.UnidentifiedImageError)
-            else str(error)
-        )
+    except Exception as error:  # damaged files make Pillow raise nearly anything, from SyntaxError to struct.error
+        unknown = isinstance(error, Image.UnidentifiedImageError)
+        reason = f"not an image in a known format ({', '.join(FORMATS)})" if unknown else str(error)
         raise ValueError(f"{path}: cannot read the image: {reason or type(error).__name__}") from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _check_file(path: Path) -> None:
+    """A regular file with something in it: opening a pipe or a device could wait for ever."""
+    try:
+        about = os.stat(path)
+    except PermissionError as error:
+        raise ValueError(f"{path}: cannot read the image: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # a link in a circle, a name too long; ValueError: a NUL in the name
+        known = isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTDIR)
+        raise FileNotFoundError(f"{path}: no such image file{f' ({error.strerror})' if known else ''}") from None
+    if not stat.S_ISREG(about.st_mode):
+        raise FileNotFoundError(f"{path}: no such image file")
+    if about.st_size == 0:
+        raise ValueError(f"{path}: the image file is empty")
+
+
+def _check_content(image: Image.Image, path: Path) -> None:
+    """Refuse what would take very long, very much memory, or give chance pixels, before anything is decoded."""
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"{image.width}×{image.height} pixels are more than the limit of {MAX_PIXELS:,}")
+    if image.info.get("compression") in FAX:
+        raise ValueError(f"coded as a fax ({image.info['compression']}), in which damage goes unnoticed; save it as PNG")
+    if image.format in ("JPEG", "MPO") and "progressive" in image.info:
+        scans = path.read_bytes().count(b"\xff\xda")  # in coded data 0xff is always followed by 0
+        if scans > MAX_SCANS:
+            raise ValueError(f"a progressive JPEG of {scans} scans, more than the limit of {MAX_SCANS}")
+
+
+def _to_rgb(image: Image.Image, white_is_zero: bool = False) -> Image.Image:
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers, whose range is unknown")
-    if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion clips at 255 instead of scaling
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    if image.mode.startswith("I"):
+        image = _to_eight_bits(image, white_is_zero)
     if image.has_transparency_data:  # else the colours hidden under full transparency would come out
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
+
+
+def _to_eight_bits(image: Image.Image, white_is_zero: bool) -> Image.Image:
+    """Whole numbers of 16 bits as grey: Pillow's own conversion clips them at 255, and reads white as it stands."""
+    pixels = np.asarray(image)
+    low, high = int(pixels.min()), int(pixels.max())
+    if low < 0 or high > 65535:
+        raise ValueError(f"its pixels lie outside the 16 bits from 0 to 65535 (read as {low} to {high})")
+    grey = (pixels // 257).astype(np.uint8)
+    if white_is_zero:
+        grey = 255 - grey
+    if "transparency" in image.info:
+        grey[pixels == image.info["transparency"]] = 255
+    return Image.fromarray(grey)
 
 
 def decode_all(
@@ -168,7 +212,10 @@ def decode_chunks(
         delayed(read)(start) for start in starts
     )
     quiet = len(starts) * CHUNK < QUIET_BELOW if progress is None else not progress
-    return [bad for chunk in tqdm(tasks, total=len(starts), desc="Reading images", disable=quiet) for bad in chunk]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # of damaged metadata, and each time in other words
+        chunks = tqdm(tasks, total=len(starts), desc="Reading images", disable=quiet)
+        return [bad for chunk in chunks for bad in chunk]
 
 
 def readable(count: int, skipped: Sequence[tuple[int, str]]) -> np.ndarray:

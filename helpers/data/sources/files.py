@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -27,6 +28,23 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
+
+NO_TEXT = "has a name that is no UTF-8; rename it"
+
+
+def printable(path: str) -> str:
+    """The path with bytes that are no UTF-8 written as \\udc…, which tables and terminals take."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+def as_on_disk(paths: pd.Series, folder: Path) -> pd.Series:
+    """The paths with accents as the file names have them: as one sign with their letter or, from a Mac, as two."""
+    spelt = paths.tolist()
+    for i, path in enumerate(spelt):
+        if not path.isascii() and not os.path.exists(os.path.join(folder, path)):
+            forms = (unicodedata.normalize(form, path) for form in ("NFC", "NFD"))
+            spelt[i] = next((form for form in forms if os.path.exists(os.path.join(folder, form))), path)
+    return pd.Series(spelt, index=paths.index, dtype=paths.dtype)
 
 
 def existing_folder(root: str | Path | None, source: str, layout: str) -> Path:
@@ -112,7 +130,7 @@ def unlisted(table: pd.DataFrame, folder: Path, inner: Iterable[str], listing: s
         for name in os.listdir(folder / place)
         if not name.startswith(".")
     }
-    return [(path, f"no row in {listing}") for path in sorted(names.difference(table["path"])) if is_image(Path(path))]
+    return [(printable(path), f"no row in {listing}") for path in sorted(names.difference(table["path"])) if is_image(Path(path))]
 
 
 def faces_from_files(

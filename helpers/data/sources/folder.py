@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -10,8 +12,9 @@ import pandas as pd
 from helpers.data.base import FaceDataset
 from helpers.data.decode import is_image
 from helpers.data.registry import source
-from helpers.data.sources.files import SPLIT_NAMES, existing_folder, faces_from_files
+from helpers.data.sources.files import NO_TEXT, SPLIT_NAMES, existing_folder, faces_from_files, printable
 from helpers.data.sources.table import read_table
+from helpers.names import choose
 
 LAYOUT = "Expected folders class/…/image, or train/class/…/image beside validation/ (or val/) and test/."
 
@@ -44,7 +47,7 @@ def folder(
     of the root are called train, validation (or val), test, they are the official splits; without a
     validation split, a fifth of the training people becomes one. Files are taken in sorted order; hidden ones
     are passed over, others that are no images are listed in `.skipped`; links to folders are followed, but
-    never round in circles.
+    never round in circles. An accent is the same whether its letter is written as one sign or as two.
 
     Parameters
     ----------
@@ -65,12 +68,12 @@ def folder(
     """
     top = existing_folder(root, "folder", LAYOUT)
     sheet = None if attributes is None else Path(attributes).expanduser()
-    images, skipped = _list_images(top, sheet)
+    images, skipped = _list_images(top, sheet, choose(on_error, ("raise", "skip"), "on_error"))
     splits = _official_splits(top)
     tree = pd.DataFrame({"path": images})
     if splits is not None:
         tree["split"] = [splits[path.split("/")[0]] for path in images]
-    names = [path.split("/")[splits is not None : -1] for path in images]
+    names = [composed(path).split("/")[splits is not None : -1] for path in images]
     levels = _levels(images, names, levels, sheet is not None)
     for i, level in enumerate(levels):
         tree[level] = [parts[i] for parts in names]
@@ -97,19 +100,27 @@ def folder(
     )
 
 
-def _list_images(top: Path, sheet: Path | None) -> tuple[list[str], list[tuple[str, str]]]:
+def _list_images(top: Path, sheet: Path | None, on_error: str) -> tuple[list[str], list[tuple[str, str]]]:
     """Paths of the images relative to `top`, sorted, and the other files with why they are left out."""
-    images, skipped = [], []
-    for file in _walk(top, ()):
+    images, skipped, problems = [], [], []
+    here = None if sheet is None else os.path.realpath(sheet)
+    for file in _walk(top, (), problems):
         path = file.relative_to(top).as_posix()
-        if sheet is not None and file.resolve() == sheet.resolve():
+        if here is not None and os.path.realpath(file) == here:
             continue
         if not is_image(file):
-            skipped.append((path, "not an image file"))
+            skipped.append((printable(path), "not an image file"))
         elif "/" not in path:
-            skipped.append((path, "outside the class folders"))
+            skipped.append((printable(path), "outside the class folders"))
+        elif printable(path) != path:
+            problems.append((file, NO_TEXT))
         else:
             images.append(path)
+    for place, reason in problems:
+        path = printable(place.relative_to(top).as_posix())
+        if on_error == "raise":
+            raise ValueError(f'root: {top / path} {reason} (on_error="skip" leaves it out)')
+        skipped.append((path, reason))
     if not images:
         loose = sum(reason.startswith("outside") for _, reason in skipped)
         where = f"; {loose} images lie in it directly, without a class folder" if loose else ""
@@ -117,26 +128,29 @@ def _list_images(top: Path, sheet: Path | None) -> tuple[list[str], list[tuple[s
     return images, skipped
 
 
-def _walk(place: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+def _walk(place: Path, above: tuple[str, ...], problems: list[tuple[Path, str]]) -> Iterator[Path]:
     """All files below a folder in sorted order, but hidden ones; a link to a folder above is not followed."""
-    real = place.resolve()
+    real = os.path.realpath(place)
     if real in above:
         return
-    for entry in sorted(place.iterdir(), key=lambda entry: entry.name):
+    try:
+        entries = sorted(place.iterdir(), key=lambda entry: entry.name)
+    except OSError as error:
+        problems.append((place, f"may not be read ({error.strerror})"))
+        return
+    for entry in entries:
         if entry.name.startswith((".", "__MACOSX")):
             continue
-        if entry.is_dir():
-            yield from _walk(entry, (*above, real))
+        if os.path.isdir(entry):
+            yield from _walk(entry, (*above, real), problems)
         else:
             yield entry
 
 
 def _class_folders(place: Path) -> list[Path]:
-    return [
-        entry
-        for entry in sorted(place.iterdir())
-        if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
-    ]
+    if not os.access(place, os.R_OK | os.X_OK):
+        return []
+    return [entry for entry in sorted(place.iterdir()) if os.path.isdir(entry) and not entry.name.startswith((".", "__MACOSX"))]
 
 
 def _official_splits(top: Path) -> dict[str, str] | None:
@@ -210,7 +224,9 @@ def _join(tree: pd.DataFrame, sheet: Path) -> pd.DataFrame:
     raw = read_table(sheet)
     if "path" not in raw:
         raise ValueError(f"attributes: {sheet} has no column 'path'. Columns: {', '.join(raw.columns)}")
-    raw["path"] = [PurePosixPath(str(path).replace("\\", "/")).as_posix() for path in raw["path"]]
+    on_disk = {composed(path): path for path in tree["path"]}
+    named = [PurePosixPath(str(path).replace("\\", "/")).as_posix() for path in raw["path"]]
+    raw["path"] = [on_disk.get(composed(path), path) for path in named]
     if raw["path"].duplicated().any():
         raise ValueError(f"attributes: {sheet} lists {raw['path'][raw['path'].duplicated()].iloc[0]} twice")
     clash = [
@@ -228,6 +244,11 @@ def _join(tree: pd.DataFrame, sheet: Path) -> pd.DataFrame:
         )
     own = tree.drop(columns="identity") if "identity" in raw and "identity" in tree else tree
     return own.merge(raw, on="path", how="left", validate="one_to_one")
+
+
+def composed(text: str) -> str:
+    """Accents as one sign with their letter: a Mac writes them as two into file names, most programs as one."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _default_protected(faces: pd.DataFrame, levels: tuple[str, ...], tree: pd.DataFrame) -> str:

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from pandas.api import types
 
 from helpers.data import tables
 from helpers.data.base import FaceDataset
 from helpers.data.labels import find_column, missing
 from helpers.data.registry import source
-from helpers.data.sources.files import existing_folder, faces_from_files, official_splits
+from helpers.data.sources.files import as_on_disk, existing_folder, faces_from_files, official_splits
 
 HOLDS = "a column of image paths and columns of labels"
 TRUTH = ({"yes": True, "no": False}, {"true": True, "false": False})
@@ -84,6 +86,7 @@ def table(
         if images is None
         else existing_folder(images, "table", "Check images=, the folder of the paths.")
     )
+    faces["path"] = as_on_disk(faces["path"], folder)
     return faces_from_files(
         faces,
         folder,
@@ -117,7 +120,7 @@ def _tidy(column: pd.Series) -> pd.Series:
     ):
         return column
     if isinstance(column.dtype, pd.StringDtype):
-        words = column.str.strip()
+        words = _composed(column.str.strip())
     else:  # words beside numbers, as a Parquet file may hold them
         words = column.map(lambda value: value.strip() if isinstance(value, str) else value)
     if not _is_truth(words.iloc[:FIRST_LOOK].dropna().unique()):  # most columns of words end here, a million paths too
@@ -128,6 +131,14 @@ def _tidy(column: pd.Series) -> pd.Series:
         return words
     means = {spelling: truth[spelling.casefold()] for spelling in spellings}
     return words.map(means).astype(bool if words.notna().all() else object)
+
+
+def _composed(words: pd.Series) -> pd.Series:
+    """Accents as one sign with their letter, so that a label is one label however it was typed."""
+    text = pa.array(words, from_pandas=True)
+    if pc.all(pc.string_is_ascii(text)).as_py() is not False:
+        return words
+    return pd.Series(pc.utf8_normalize(text, "NFC").to_pandas(), index=words.index, name=words.name, dtype=words.dtype)
 
 
 def _is_truth(values) -> dict[str, bool] | None:

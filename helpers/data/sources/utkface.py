@@ -11,7 +11,7 @@ import pandas as pd
 from helpers.data.base import FaceDataset
 from helpers.data.decode import is_image
 from helpers.data.registry import source
-from helpers.data.sources.files import existing_folder, faces_from_files
+from helpers.data.sources.files import existing_folder, faces_from_files, printable
 from helpers.data.vocabulary import with_common_names
 
 LAYOUT = (
@@ -58,8 +58,8 @@ def utkface(
     """
     folder = existing_folder(root, "utkface", LAYOUT)
     folder = folder / "UTKFace" if (folder / "UTKFace").is_dir() else folder
-    names = pd.Series(sorted(name for name in os.listdir(folder) if not name.startswith(".")), dtype=str)
-    table, skipped = read_names(names[[is_image(Path(name)) for name in names]])
+    names = sorted(name for name in os.listdir(folder) if not name.startswith(".") and is_image(Path(name)))
+    table, skipped = read_names(pd.Series([printable(name) for name in names], dtype=str))
     if table.empty:
         example = f", such as {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
         raise FileNotFoundError(f"root: {folder} has no image with such a name ({len(skipped)} others{example}). {LAYOUT}")
