@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import html
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
+from helpers.data import variants
 from helpers.data.labels import cross, encode, find_column
 
 
@@ -40,6 +42,7 @@ class FaceDataset(Dataset):
     targets, group : int64 arrays (N,)
     image_size : int, or (H, W) if the images are not square
     skipped : list of (path, reason)
+    chosen : DataFrame, what a variant's shares came to (`helpers.data.variants.Variant.report`); None: no variant
 
     Raises
     ------
@@ -86,6 +89,7 @@ class FaceDataset(Dataset):
         self.table = table.reset_index(drop=True)
         self.name, self.split = name, split
         self.skipped = list(skipped)
+        self.chosen: pd.DataFrame | None = None
         self._reference = self.table if reference is None else reference
         self._label(target, protected, classes, groups)
 
@@ -221,6 +225,36 @@ class FaceDataset(Dataset):
         part.images = self.images[rows]
         part.table = self.table.iloc[rows].reset_index(drop=True)
         part.targets, part.group = self.targets[rows], self.group[rows]
+        part.chosen = None
+        return part
+
+    def variant(self, wanted, *, size: int | None = None, seed: int = 0) -> FaceDataset:
+        """As many rows as there can be with wanted shares of attribute combinations, or with a wanted correlation.
+
+        Parameters
+        ----------
+        wanted : `{"woman, not smiling": 0.1, …}`, `{"correlation": 0.8}` or another form of `helpers.data.variants.read`
+        size : int, fewer rows than there could be
+        seed : int, of the draw within combinations
+
+        Returns
+        -------
+        FaceDataset whose `.chosen` says what was wanted, available and achieved.
+
+        Raises
+        ------
+        ValueError : as `helpers.data.variants.variant`.
+        """
+        wish = variants.read(wanted).of(self.split)
+        if wish.fraction is not None:
+            raise ValueError("variant: a fraction of the people is cut where they are loaded: load_faces(…, variant=…)")
+        if size is not None:
+            wish = replace(wish, size=size)
+        found = variants.choose_rows(
+            self.table, wish, target=self.target, protected=self.protected, split=self.split, seed=seed
+        )
+        part = self.subset(found.rows)
+        part.chosen = found.report
         return part
 
     def relabel(self, target: str | None = None, protected: str | Sequence[str] | None = None) -> FaceDataset:
