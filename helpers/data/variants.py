@@ -267,7 +267,8 @@ def variant(table: pd.DataFrame, wanted, *, size: int | None = None, seed: int =
             for name, share, n in zip(names, shares, cover @ counts, strict=True)
             if share * size > n
         ]
-        raise ValueError("; ".join([f"variant: size: {size} images came, and with these shares there are at most {most}", *short]))
+        most = f"variant: size: {size} images came, and with these shares there are at most {most}"
+        raise ValueError("; ".join([most, *short]))
     taken = _whole(cover, shares, counts, most if size is None else size)
     rows = _draw(table, np.flatnonzero(known), kind.ravel(), kinds, taken, seed)
     if size is not None and size < most:
@@ -428,7 +429,8 @@ def correlation_shares(table: pd.DataFrame, target: str, protected: str, correla
         values, names = level_names(table[column], column)
         if len(values) != 2:
             raise ValueError(
-                f"variant: correlation: phi needs two labels, and {column!r} has {len(values)} ({', '.join(names[:9])}); give shares"
+                f"variant: correlation: phi needs two labels, and {column!r} has {len(values)} ({', '.join(names[:9])}); "
+                "give shares"
             )
         told = table[column][~missing(table[column])]
         share.append(float((told == values[1]).mean()))
@@ -455,7 +457,7 @@ def correlation_shares(table: pd.DataFrame, target: str, protected: str, correla
 def choose_rows(
     table: pd.DataFrame, wish: Wish, *, target: str, protected: str | Sequence[str], split: str, seed: int
 ) -> Variant:
-    """`variant` for the rows of one split whose target and protected attribute are known, so that a wish may name a correlation."""
+    """`variant` for the rows of one split, whose target and protected attribute a correlation refers to."""
     wish = wish.of(split)
     if wish.correlation is None:
         return variant(table, wish, seed=seed)

@@ -50,7 +50,8 @@ wishes = st.dictionaries(st.sampled_from(RULES), st.integers(1, 9).map(lambda te
 
 def table_of(counts):
     """A table with so many rows of each of the 12 combinations of a, b (yes/no) and c (x, y or z)."""
-    rows = [cell for cell, n in zip(itertools.product([False, True], [False, True], "xyz"), counts, strict=True) for _ in range(n)]
+    cells = itertools.product([False, True], [False, True], "xyz")
+    rows = [cell for cell, n in zip(cells, counts, strict=True) for _ in range(n)]
     table = pd.DataFrame(rows, columns=["a", "b", "c"])
     table["path"] = [f"{i:03}.png" for i in np.random.default_rng(0).permutation(len(table))]
     return table
