@@ -107,6 +107,9 @@ def train(
     epochs: Annotated[int, typer.Option(min=1)] = 5,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    balance: Annotated[
+        str | None, typer.Option(help="What comes equally often in an epoch: group, class or cell (class × group). [none]")
+    ] = None,
     fairness: Annotated[
         str | None,
         typer.Option(help="Add a fairness loss: norm, kl, lagrangian, … (helpers.losses.LOSSES)."),
@@ -143,6 +146,7 @@ def train(
         faces, model, validation=held_out, epochs=epochs, batch_size=batch_size, lr=lr, seed=wanted["seed"],
         device=device,
         checkpoint=checkpoint,
+        balance=balance,
         fairness=loss,
         strength=strength,
     )  # fmt: skip

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
-from helpers.data import variants
+from helpers.data import sampling, variants
+from helpers.data.balance import BalancedSampler, kinds_of
 from helpers.data.labels import cross, encode, find_column
 
 
@@ -171,7 +172,9 @@ class FaceDataset(Dataset):
             )
         return rows % len(self)
 
-    def loader(self, batch_size: int = 64, shuffle: bool = False, seed: int = 0) -> DataLoader:
+    def loader(
+        self, batch_size: int = 64, shuffle: bool = False, seed: int = 0, balance: str | None = None
+    ) -> DataLoader:
         """Batches of triples, in order or shuffled by `seed` (anew each time the loader is gone through).
 
         Parameters
@@ -179,6 +182,8 @@ class FaceDataset(Dataset):
         batch_size : int, at least 1; the last batch may be smaller
         shuffle : bool
         seed : int, of a generator of its own: the global random state is neither read nor changed
+        balance : "group", "class" or "cell" (class × group): each comes equally often, small ones by repeating their images
+            (`helpers.data.balance`), in an order by `seed`; None: every image once
 
         Returns
         -------
@@ -186,11 +191,11 @@ class FaceDataset(Dataset):
         """
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ValueError(f"batch_size: expected a whole number of at least 1, got {batch_size!r}")
-        order = (
-            RandomSampler(self, generator=torch.Generator().manual_seed(seed))
-            if shuffle
-            else SequentialSampler(self)
-        )
+        draws = torch.Generator().manual_seed(seed)
+        if balance is not None:
+            order = BalancedSampler(kinds_of(self, balance), draws)
+        else:
+            order = RandomSampler(self, generator=draws) if shuffle else SequentialSampler(self)
         # A sampler of whole batches with batch_size=None lets one array lookup make the batch: no per-image
         # collation. DataLoader draws a seed for its workers at each pass: its own generator keeps that off
         # the global state.
@@ -256,6 +261,15 @@ class FaceDataset(Dataset):
         part = self.subset(found.rows)
         part.chosen = found.report
         return part
+
+    def balanced(self, seed: int = 0) -> FaceDataset:
+        """As many rows of every cell (class × group) as the smallest has, drawn by seed.
+
+        Raises
+        ------
+        ValueError : a cell is empty (it is named).
+        """
+        return self.subset(sampling.balanced(self, seed))
 
     def relabel(self, target: str | None = None, protected: str | Sequence[str] | None = None) -> FaceDataset:
         """The same images with other columns as target or protected attribute; None keeps the present one.
