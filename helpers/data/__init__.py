@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from helpers.data import sources as _sources  # noqa: F401  each source registers itself
 from helpers.data.base import FaceDataset
+from helpers.data.recipe import recall, source_of
 from helpers.data.registry import SOURCES, find_source, source
 from helpers.data.sampling import SPLITS, balanced, split_identities
 from helpers.data.sources.files import choosing
 from helpers.data.variants import read
 from helpers.names import choose
 
-__all__ = ["SOURCES", "SPLITS", "FaceDataset", "balanced", "load_faces", "source", "split_identities"]
+__all__ = ["SOURCES", "SPLITS", "FaceDataset", "balanced", "load_faces", "recall", "source", "split_identities"]
 
 SMALLEST_SIDE, LARGEST_SIDE = 8, 1024
 
@@ -68,6 +69,7 @@ def load_faces(
     (80, ('not glasses', 'glasses'))
     """
     function = find_source(name)
+    name = choose(name, SOURCES, "name")
     if (
         isinstance(image_size, bool)
         or not isinstance(image_size, int)
@@ -88,4 +90,6 @@ def load_faces(
         faces = function(split=split, image_size=image_size, seed=seed, **options)
     if wish is not None and faces.chosen is None:  # a source that does not read files
         faces = faces.variant(wish, seed=seed)
+    if isinstance(faces, FaceDataset):
+        faces.source, faces.steps = source_of(name, root, split, image_size, seed, options, wish, faces), ()
     return faces

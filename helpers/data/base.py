@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
-from helpers.data import sampling, variants
+from helpers.data import recipe, sampling, variants
 from helpers.data.balance import BalancedSampler, kinds_of
 from helpers.data.labels import cross, encode, find_column
 
@@ -43,6 +43,8 @@ class FaceDataset(Dataset):
     targets, group : int64 arrays (N,)
     image_size : int, or (H, W) if the images are not square
     skipped : list of (path, reason)
+    reference : as given, or the table
+    source, steps : what `recipe` is made from: what `load_faces` was asked for (None: made by hand), and what was done since
     chosen : DataFrame, what a variant's shares came to (`helpers.data.variants.Variant.report`); None: no variant
 
     Raises
@@ -91,7 +93,9 @@ class FaceDataset(Dataset):
         self.name, self.split = name, split
         self.skipped = list(skipped)
         self.chosen: pd.DataFrame | None = None
-        self._reference = self.table if reference is None else reference
+        self.source: dict | None = None  # what `load_faces` was asked for
+        self.steps: tuple[dict, ...] = ()  # and what was done afterwards, for the recipe
+        self.reference = self.table if reference is None else reference
         self._label(target, protected, classes, groups)
 
     def _label(self, target, protected, classes, groups) -> None:
@@ -116,8 +120,13 @@ class FaceDataset(Dataset):
                 )
 
     def _encode(self, column: str, names: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
-        reference = self._reference[column] if column in self._reference else None
+        reference = self.reference[column] if column in self.reference else None
         return encode(self.table[column], column, names, reference=reference)
+
+    @property
+    def recipe(self) -> dict | None:
+        """Which rows these are, as a small dict for JSON; `helpers.data.recall` loads them again. None: made by hand."""
+        return recipe.describe(self)
 
     @property
     def image_size(self) -> int | tuple[int, int]:
@@ -231,6 +240,7 @@ class FaceDataset(Dataset):
         part.table = self.table.iloc[rows].reset_index(drop=True)
         part.targets, part.group = self.targets[rows], self.group[rows]
         part.chosen = None
+        part.steps = (*self.steps, {"rows": rows, "of": len(self)})
         return part
 
     def variant(self, wanted, *, size: int | None = None, seed: int = 0) -> FaceDataset:
@@ -260,6 +270,7 @@ class FaceDataset(Dataset):
         )
         part = self.subset(found.rows)
         part.chosen = found.report
+        part.steps = (*self.steps, {"variant": {"wanted": wish.to_dict(), "seed": int(seed)}})
         return part
 
     def balanced(self, seed: int = 0) -> FaceDataset:
@@ -269,7 +280,9 @@ class FaceDataset(Dataset):
         ------
         ValueError : a cell is empty (it is named).
         """
-        return self.subset(sampling.balanced(self, seed))
+        part = self.subset(sampling.balanced(self, seed))
+        part.steps = (*self.steps, {"balanced": {"seed": int(seed)}})
+        return part
 
     def relabel(self, target: str | None = None, protected: str | Sequence[str] | None = None) -> FaceDataset:
         """The same images with other columns as target or protected attribute; None keeps the present one.
@@ -287,6 +300,7 @@ class FaceDataset(Dataset):
             classes,
             groups,
         )
+        other.steps = (*self.steps, {"relabel": {"target": target, "protected": protected}})
         return other
 
     def counts(self) -> pd.DataFrame:

@@ -74,6 +74,11 @@ def classes_of(data) -> tuple[str, ...] | None:
     return None if classes is None else tuple(map(str, classes))
 
 
+def recipe_of(data) -> dict | None:
+    """The recipe of a data set, or of the one behind a loader, from which `helpers.data.recall` loads it; None if it has none."""
+    return getattr(_source(data), "recipe", None)
+
+
 def generators_of(loader) -> list[torch.Generator]:
     """The generators that a loader and its samplers draw from: their state is the order to come."""
     found, parts = [], [loader]

@@ -186,6 +186,8 @@ def train(
         "data": _summary(data, start[0]),
         "training": settings,
     }
+    rows = {"train": data_in.recipe_of(data), "validation": data_in.recipe_of(validation)}
+    trained.info["rows"] = {part: recipe for part, recipe in rows.items() if recipe is not None}
     return trained
 
 
