@@ -23,8 +23,8 @@ from helpers.names import choose
 
 app = typer.Typer(
     help="Candor: is a face classifier biased, where does it look, and what makes it fairer?",
-    epilog="Data is a name (illustrated, orl, bfw, celeba, fairface, utkface, lfw), a folder class/…/image, or a CSV or "
-    "Parquet file.",
+    epilog="Data is a name (illustrated, orl, bfw, celeba, fairface, utkface, lfw), a folder class/…/image, a CSV or Parquet "
+    "file, or a JSON file that says exactly which rows (every report and saved model has one).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -32,9 +32,10 @@ app = typer.Typer(
 )
 
 Data = Annotated[
-    str | None, typer.Option(help="Name of a data set, or the path of a folder, CSV or Parquet file.")
+    str | None,
+    typer.Option(help="Name of a data set, the path of a folder, CSV or Parquet file, or a recipe (.json) of exact rows."),
 ]
-Root = Annotated[Path | None, typer.Option(help="Where a named data set lies.")]
+Root = Annotated[Path | None, typer.Option(help="Where a named data set, or the data of a recipe, lies.")]
 Target = Annotated[str | None, typer.Option(help="Column to predict.")]
 Protected = Annotated[
     list[str] | None, typer.Option(help="Column whose groups are compared; repeat it to cross several.")
@@ -107,6 +108,9 @@ def train(
     epochs: Annotated[int, typer.Option(min=1)] = 5,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    balance: Annotated[
+        str | None, typer.Option(help="What comes equally often in an epoch: group, class or cell (class × group). [none]")
+    ] = None,
     fairness: Annotated[
         str | None,
         typer.Option(help="Add a fairness loss: norm, kl, lagrangian, … (helpers.losses.LOSSES)."),
@@ -133,7 +137,7 @@ def train(
 
         loss = losses.named(fairness, equalize, **({} if gap is None else {"gap": gap}))
     wanted = wish(None, data, root, target, protected, image_size, seed, option)
-    faces, held_out = load(wanted, "train"), load(wanted, "validation")
+    faces, held_out = load(wanted, "train"), load(wanted, "validation", needed=False)
     from helpers import models
 
     model: Any = architecture
@@ -143,6 +147,7 @@ def train(
         faces, model, validation=held_out, epochs=epochs, batch_size=batch_size, lr=lr, seed=wanted["seed"],
         device=device,
         checkpoint=checkpoint,
+        balance=balance,
         fairness=loss,
         strength=strength,
     )  # fmt: skip
@@ -324,13 +329,14 @@ def debias(
     chosen_methods(method or "all")  # a misspelt one is named before any data is read
     judge = read_model(model, preprocessing)
     wanted = wish(judge, data, root, target, protected, image_size, seed, option)
-    fit, test = load(wanted, split), load(wanted, test_split, judge)
+    fit, test = load(wanted, split, part="mitigation"), load(wanted, test_split, judge)
     results = mitigate(judge, fit, method, wanted["seed"], device, test)
     typer.echo(as_markdown(readable(results)))
     if out is not None:
+        rows = with_rows(judge, fit, test)
         for name, result in results.items():
             if result.model is not None and not (name == "Vanilla" and getattr(judge, "opaque", False)):  # it has its own file
-                models.save(result.model, out / name, loaded=remembered(wanted), method=name)
+                models.save(result.model, out / name, loaded=remembered(wanted), method=name, rows=rows)
         with whole(out / "table.csv") as part:
             results.to_frame().to_csv(part, index=False)
         typer.echo(f"Wrote the models and table.csv to {out}")
@@ -380,8 +386,13 @@ def report(
     preprocessing: Prepared = None,
     device: Device = None,
 ) -> None:
-    """Write one self-contained HTML page: faces, audit, where the model looks, what mitigation changed."""
+    """Write one self-contained HTML page: faces, audit, where the model looks, what mitigation changed.
+
+    Beside it goes a .data.json that says exactly which faces these were, for --data.
+    """
     check(out, "--out")
+    from helpers.data import recipe
+
     judge = read_model(model, preprocessing)
     wanted = wish(judge, data, root, target, protected, image_size, seed, option)
     faces = load(wanted, split, judge)
@@ -391,9 +402,12 @@ def report(
             raise ValueError(
                 "--split validation: mitigation is fitted on that split; judge it on another one"
             )
-        results = mitigate(judge, load(wanted, "validation"), method, wanted["seed"], device)
+        fit = load(wanted, "validation", part="mitigation")
+        results = mitigate(judge, fit, method, wanted["seed"], device)
     chosen = {"attributions": attribution} if attribution else {}
     helpers.report(judge, faces, out, results=results, seed=wanted["seed"], device=device, **chosen)
+    if method:
+        recipe.write(out.with_suffix(".data.json"), with_rows(judge, fit, faces))
     typer.echo(f"Wrote {out}")
 
 
@@ -449,6 +463,8 @@ def wish(model, data, root, target, protected, image_size, seed, option=None) ->
         "image_size": image_size,
         "seed": seed,
     }
+    if data is not None and Path(data).suffix.casefold() == ".json":
+        return wish_of_recipe(data, root, {**given, "option": option})
     before = (getattr(model, "info", None) or {}).get("loaded") or {}
     default = {"data": "illustrated", "image_size": 64, "seed": 0}
     other_data = data is not None and data != before.get("data")
@@ -462,6 +478,52 @@ def wish(model, data, root, target, protected, image_size, seed, option=None) ->
         else default.get(name)
         for name, value in given.items()
     } | {"option": (before.get("option") or {}) | dict(pair(text) for text in option or [])}
+
+
+def wish_of_recipe(file: str, root, given: dict[str, Any]) -> dict[str, Any]:
+    """What a recipe says, in the form of `wish`, and under "recipe" the file itself."""
+    from helpers.data import recipe
+
+    said = [f"--{name.replace('_', '-')}" for name, value in given.items() if value and name not in ("data", "root")]
+    if said:
+        raise ValueError(f"{', '.join(said)}: the recipe {file} says that already; leave it out, or give the data by name")
+    found = next(iter(recipe.read(file).values()))
+    load, place = found["load"], found["root"] if root is None else str(root)
+    by_path = found["name"] in ("folder", "table")
+    return {
+        "data": place if by_path and place else found["name"],
+        "root": None if by_path else place,
+        "target": load["target"],
+        "protected": [load["protected"]] if isinstance(load["protected"], str) else load["protected"],
+        "image_size": load["image_size"],
+        "seed": load["seed"],
+        "option": load["options"] | ({} if found["variant"] is None else {"variant": found["variant"]}),
+        "recipe": (file, root),
+    }
+
+
+def recalled(file: str, root, split: str, part: str | None, needed: bool):
+    """The faces of a recipe for one split; None if it has none and they are not needed."""
+    from helpers.data import recall, recipe
+
+    held = recipe.read(file)
+    if "" in held:  # a lone recipe is of the faces that a verb is about: not of those that it needs besides
+        if part is None and needed:
+            return recall(file, root)
+    elif found := next((name for name in (part, split) if name in held), None):
+        return recall(file, root, part=found)
+    if not needed:
+        typer.echo(f"{file} has no rows for {split}: training goes without", err=True)
+        return None
+    holds = "one set of rows" if "" in held else f"rows for {', '.join(held)}"
+    raise ValueError(f"--data: {file} holds {holds}, and none for {part or split}")
+
+
+def with_rows(model, fit, test) -> dict[str, dict]:
+    """The recipes of all faces that a mitigated model has to do with."""
+    rows = (getattr(model, "info", None) or {}).get("rows") or {}
+    more = {"mitigation": fit.recipe, "test": test.recipe}
+    return rows | {part: recipe for part, recipe in more.items() if recipe is not None}
 
 
 def read_model(path: Path, preprocessing: Path | None):
@@ -485,10 +547,12 @@ def read_model(path: Path, preprocessing: Path | None):
     return foreign.load(path, **{choose(name, accepted, "--preprocessing"): value for name, value in said.items()})
 
 
-def load(wanted: dict[str, Any], split: str, judge=None):
-    """`helpers.load_faces` of a name or a path, for the model `judge` if there is one."""
+def load(wanted: dict[str, Any], split: str, judge=None, *, part: str | None = None, needed: bool = True):
+    """`helpers.load_faces` of a name or a path, for the model `judge` if there is one, or the rows of a recipe."""
     from helpers.data import SOURCES
 
+    if "recipe" in wanted:
+        return told(recalled(*wanted["recipe"], split, part, needed), judge)
     name, root = wanted["data"], wanted["root"]
     path = Path(name).expanduser()
     if name.casefold() not in SOURCES and (path.exists() or path.suffix or len(path.parts) > 1):
@@ -504,19 +568,25 @@ def load(wanted: dict[str, Any], split: str, judge=None):
         "target": wanted["target"],
         "protected": protected[0] if protected and len(protected) == 1 else protected,
     }
-    accepted = [
-        key for key in signature(SOURCES[name]).parameters if key not in (*given, "split", "image_size", "seed")
-    ]
+    own = signature(SOURCES[name]).parameters
+    accepted = ["variant", *(key for key in own if key not in (*given, "split", "image_size", "seed"))]
     further = {choose(key, accepted, "--option"): value for key, value in wanted["option"].items()}
     faces = helpers.load_faces(
         name, split=split, image_size=wanted["image_size"], seed=wanted["seed"], **given, **further
     )
+    return told(faces, judge)
+
+
+def told(faces, judge):
+    """The faces, once it is said where they do not fit the model and what was left out."""
+    if faces is None:
+        return None
     known = tuple(getattr(judge, "classes", None) or faces.classes)
     if known != faces.classes:
         typer.echo(f"The model learned {' | '.join(known)}; here it is judged on {' | '.join(faces.classes)}", err=True)
     if faces.skipped:
         path, reason = faces.skipped[0]
-        typer.echo(f"Skipped {len(faces.skipped)} files of {name}, such as {path}: {reason}", err=True)
+        typer.echo(f"Skipped {len(faces.skipped)} files of {faces.name}, such as {path}: {reason}", err=True)
     return faces
 
 
@@ -532,9 +602,14 @@ def pair(text: str) -> tuple[str, Any]:
 
 
 def remembered(wanted: dict[str, Any]) -> dict[str, Any]:
-    """What a model's description keeps of its data: not where it lay, nor how many were drawn and how biased."""
+    """What a model's description keeps of its data: not where it lay, nor how many were drawn and how biased.
+
+    Of variants it keeps those that decide who is in which split.
+    """
     option = {name: value for name, value in wanted["option"].items() if name not in ("n", "correlation")}
-    return {name: value for name, value in wanted.items() if name != "root"} | {"option": option}
+    if "splits" not in (option.get("variant") or ()):
+        option.pop("variant", None)
+    return {name: value for name, value in wanted.items() if name not in ("root", "recipe")} | {"option": option}
 
 
 def mitigate(model, faces, methods: list[str] | None, seed: int, device: str | None, test=None):

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 from helpers.data import sources as _sources  # noqa: F401  each source registers itself
 from helpers.data.base import FaceDataset
+from helpers.data.recipe import recall, source_of
 from helpers.data.registry import SOURCES, find_source, source
 from helpers.data.sampling import SPLITS, balanced, split_identities
+from helpers.data.sources.files import choosing
+from helpers.data.variants import read
 from helpers.names import choose
 
-__all__ = ["SOURCES", "SPLITS", "FaceDataset", "balanced", "load_faces", "source", "split_identities"]
+__all__ = ["SOURCES", "SPLITS", "FaceDataset", "balanced", "load_faces", "recall", "source", "split_identities"]
 
 SMALLEST_SIDE, LARGEST_SIDE = 8, 1024
 
@@ -24,6 +27,7 @@ def load_faces(
     split: str = "train",
     image_size: int = 64,
     seed: int = 0,
+    variant=None,
     **options,
 ) -> FaceDataset:
     """Load a data set of faces by name.
@@ -41,6 +45,9 @@ def load_faces(
         and 20 % of the *people*, by `seed`, so that no face is in two splits
     image_size : side of the square images in pixels, 8 to 1024
     seed : int, non-negative
+    variant : wanted shares of attribute combinations, `{"woman, not smiling": 0.1, …}`, a correlation of target and
+        protected attribute, `{"correlation": 0.8}`, DetoxAI's configuration, or another form of
+        `helpers.data.variants.read`. Of the split, as many rows as have them are read; `.chosen` is the report
     **options : the data set's own options, as in the signature of its function, such as `on_error="skip"`,
         which lists unreadable images in `.skipped` and goes on, and for photographs `cache=`: "auto" decodes 20,000
         images (or 1 GB of pixels) and more once, into a file in the cache folder from which they are read as needed;
@@ -64,6 +71,7 @@ def load_faces(
     (80, ('not glasses', 'glasses'))
     """
     function = find_source(name)
+    name = choose(name, SOURCES, "name")
     if (
         isinstance(image_size, bool)
         or not isinstance(image_size, int)
@@ -76,6 +84,14 @@ def load_faces(
         raise ValueError(f"seed: expected a whole number of at least 0, got {seed!r}")
     given = {"root": root, "target": target, "protected": protected}
     options.update({key: value for key, value in given.items() if value is not None})
-    return function(
-        split=choose(split, (*SPLITS, "all"), "split"), image_size=image_size, seed=seed, **options
-    )
+    split = choose(split, (*SPLITS, "all"), "split")
+    wish = None if variant is None else read(variant)
+    if wish is not None:
+        wish.of(split)  # a split without a wish is named before anything is read
+    with choosing(wish):
+        faces = function(split=split, image_size=image_size, seed=seed, **options)
+    if wish is not None and faces.chosen is None:  # a source that does not read files
+        faces = faces.variant(wish, seed=seed)
+    if isinstance(faces, FaceDataset):
+        faces.source, faces.steps = source_of(name, root, split, image_size, seed, options, wish, faces), ()
+    return faces

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import html
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
+from helpers.data import recipe, sampling, variants
+from helpers.data.balance import BalancedSampler, kinds_of
 from helpers.data.labels import cross, encode, find_column
 from helpers.data.stored import Stored
 
@@ -41,6 +44,9 @@ class FaceDataset(Dataset):
     targets, group : int64 arrays (N,)
     image_size : int, or (H, W) if the images are not square
     skipped : list of (path, reason)
+    reference : as given, or the table
+    source, steps : what `recipe` is made from: what `load_faces` was asked for (None: made by hand), and what was done since
+    chosen : DataFrame, what a variant's shares came to (`helpers.data.variants.Variant.report`); None: no variant
 
     Raises
     ------
@@ -87,7 +93,10 @@ class FaceDataset(Dataset):
         self.table = table.reset_index(drop=True)
         self.name, self.split = name, split
         self.skipped = list(skipped)
-        self._reference = self.table if reference is None else reference
+        self.chosen: pd.DataFrame | None = None
+        self.source: dict | None = None  # what `load_faces` was asked for
+        self.steps: tuple[dict, ...] = ()  # and what was done afterwards, for the recipe
+        self.reference = self.table if reference is None else reference
         self._label(target, protected, classes, groups)
 
     def _label(self, target, protected, classes, groups) -> None:
@@ -112,8 +121,13 @@ class FaceDataset(Dataset):
                 )
 
     def _encode(self, column: str, names: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
-        reference = self._reference[column] if column in self._reference else None
+        reference = self.reference[column] if column in self.reference else None
         return encode(self.table[column], column, names, reference=reference)
+
+    @property
+    def recipe(self) -> dict | None:
+        """Which rows these are, as a small dict for JSON; `helpers.data.recall` loads them again. None: made by hand."""
+        return recipe.describe(self)
 
     @property
     def image_size(self) -> int | tuple[int, int]:
@@ -168,7 +182,9 @@ class FaceDataset(Dataset):
             )
         return rows % len(self)
 
-    def loader(self, batch_size: int = 64, shuffle: bool = False, seed: int = 0) -> DataLoader:
+    def loader(
+        self, batch_size: int = 64, shuffle: bool = False, seed: int = 0, balance: str | None = None
+    ) -> DataLoader:
         """Batches of triples, in order or shuffled by `seed` (anew each time the loader is gone through).
 
         Parameters
@@ -176,6 +192,8 @@ class FaceDataset(Dataset):
         batch_size : int, at least 1; the last batch may be smaller
         shuffle : bool
         seed : int, of a generator of its own: the global random state is neither read nor changed
+        balance : "group", "class" or "cell" (class × group): each comes equally often, small ones by repeating their images
+            (`helpers.data.balance`), in an order by `seed`; None: every image once
 
         Returns
         -------
@@ -183,11 +201,11 @@ class FaceDataset(Dataset):
         """
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ValueError(f"batch_size: expected a whole number of at least 1, got {batch_size!r}")
-        order = (
-            RandomSampler(self, generator=torch.Generator().manual_seed(seed))
-            if shuffle
-            else SequentialSampler(self)
-        )
+        draws = torch.Generator().manual_seed(seed)
+        if balance is not None:
+            order = BalancedSampler(kinds_of(self, balance), draws)
+        else:
+            order = RandomSampler(self, generator=draws) if shuffle else SequentialSampler(self)
         # A sampler of whole batches with batch_size=None lets one array lookup make the batch: no per-image
         # collation. DataLoader draws a seed for its workers at each pass: its own generator keeps that off
         # the global state.
@@ -223,6 +241,49 @@ class FaceDataset(Dataset):
         part.images = self.images.select(rows) if isinstance(self.images, Stored) else self.images[rows]
         part.table = self.table.iloc[rows].reset_index(drop=True)
         part.targets, part.group = self.targets[rows], self.group[rows]
+        part.chosen = None
+        part.steps = (*self.steps, {"rows": rows, "of": len(self)})
+        return part
+
+    def variant(self, wanted, *, size: int | None = None, seed: int = 0) -> FaceDataset:
+        """As many rows as there can be with wanted shares of attribute combinations, or with a wanted correlation.
+
+        Parameters
+        ----------
+        wanted : `{"woman, not smiling": 0.1, …}`, `{"correlation": 0.8}` or another form of `helpers.data.variants.read`
+        size : int, fewer rows than there could be
+        seed : int, of the draw within combinations
+
+        Returns
+        -------
+        FaceDataset whose `.chosen` says what was wanted, available and achieved.
+
+        Raises
+        ------
+        ValueError : as `helpers.data.variants.variant`.
+        """
+        wish = variants.read(wanted).of(self.split)
+        if wish.fraction is not None:
+            raise ValueError("variant: a fraction of the people is cut where they are loaded: load_faces(…, variant=…)")
+        if size is not None:
+            wish = replace(wish, size=size)
+        found = variants.choose_rows(
+            self.table, wish, target=self.target, protected=self.protected, split=self.split, seed=seed
+        )
+        part = self.subset(found.rows)
+        part.chosen = found.report
+        part.steps = (*self.steps, {"variant": {"wanted": wish.to_dict(), "seed": int(seed)}})
+        return part
+
+    def balanced(self, seed: int = 0) -> FaceDataset:
+        """As many rows of every cell (class × group) as the smallest has, drawn by seed.
+
+        Raises
+        ------
+        ValueError : a cell is empty (it is named).
+        """
+        part = self.subset(sampling.balanced(self, seed))
+        part.steps = (*self.steps, {"balanced": {"seed": int(seed)}})
         return part
 
     def relabel(self, target: str | None = None, protected: str | Sequence[str] | None = None) -> FaceDataset:
@@ -241,6 +302,7 @@ class FaceDataset(Dataset):
             classes,
             groups,
         )
+        other.steps = (*self.steps, {"relabel": {"target": target, "protected": protected}})
         return other
 
     def counts(self) -> pd.DataFrame:

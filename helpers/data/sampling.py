@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,9 +61,23 @@ def split_identities(
             f"identities: {len(people)} cannot fill {len(wanted)} splits without sharing a person; "
             'take split="all", bring more people, or set a fraction to 0'
         )
-    counts = whole_shares(len(people), shares)
-    split_of = np.empty(len(people), dtype=object)
-    split_of[np.random.default_rng(seed).permutation(len(people))] = np.repeat(SPLITS, counts)
+    return _deal(person, len(people), SPLITS, shares, seed)
+
+
+def share_identities(identities: pd.Series, shares: Mapping[str, float], seed: int = 0) -> np.ndarray:
+    """As `split_identities`, with splits of any names whose shares sum to 1 or less; "" for the people of none."""
+    person, people = _people(identities)
+    names, parts = [*shares, ""], np.array([*shares.values(), max(1 - sum(shares.values()), 0)])
+    parts[parts < 1e-9] = 0
+    if len(people) < (parts > 0).sum():
+        raise ValueError(f"identities: {len(people)} cannot fill {', '.join(shares)} without sharing a person")
+    return _deal(person, len(people), names, parts, seed)
+
+
+def _deal(person: np.ndarray, people: int, names: Sequence[str], shares: np.ndarray, seed: int) -> np.ndarray:
+    """str (N,): the people, in their sorted order, shuffled by seed and cut into shares."""
+    split_of = np.empty(people, dtype=object)
+    split_of[np.random.default_rng(seed).permutation(people)] = np.repeat(names, whole_shares(people, shares))
     return split_of[person].astype(str)
 
 

@@ -16,7 +16,7 @@ from helpers.models.running import device_of, evaluating, untouched_random_state
 TRIPLE = "(image float (N, 3, H, W), target int (N,), group int (N,))"
 
 
-def loader_of(data, batch_size: int, shuffle: bool = False, seed: int = 0) -> Iterable:
+def loader_of(data, batch_size: int, shuffle: bool = False, seed: int = 0, balance: str | None = None) -> Iterable:
     """The batches of a data set in the order asked for; a loader is returned as it is.
 
     Parameters
@@ -24,10 +24,11 @@ def loader_of(data, batch_size: int, shuffle: bool = False, seed: int = 0) -> It
     data : FaceDataset (anything with `.loader(batch_size=, shuffle=, seed=)`), DataLoader or other iterable
         of batches with a length, a list of batches, or a map-style torch data set or list of single triples
     batch_size, shuffle, seed : for data sets only; a loader has its own
+    balance : as in `FaceDataset.loader`, for these only
 
     Raises
     ------
-    ValueError : `data` is none of these, or it is empty.
+    ValueError : `data` is none of these, or it is empty, or it knows no groups to balance.
     """
     try:
         size = len(data)
@@ -41,7 +42,10 @@ def loader_of(data, batch_size: int, shuffle: bool = False, seed: int = 0) -> It
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"batch_size: {batch_size!r} came, accepted is a whole number of at least 1")
     if hasattr(data, "loader"):
-        return data.loader(batch_size=batch_size, shuffle=shuffle, seed=seed)
+        further = {} if balance is None else {"balance": balance}
+        return data.loader(batch_size=batch_size, shuffle=shuffle, seed=seed, **further)
+    if balance is not None:
+        raise ValueError(f"balance: {type(data).__name__} has an order of its own; accepted: a FaceDataset")
     if isinstance(data, DataLoader) or not hasattr(data, "__getitem__") or _is_list_of_batches(data):
         return data
     generator = torch.Generator().manual_seed(seed)
@@ -68,6 +72,11 @@ def classes_of(data) -> tuple[str, ...] | None:
     """The names of the classes, of a data set or of the one behind a loader; None if it has none."""
     classes = _names_of(data, "classes")
     return None if classes is None else tuple(map(str, classes))
+
+
+def recipe_of(data) -> dict | None:
+    """The recipe of a data set, or of the one behind a loader, from which `helpers.data.recall` loads it; None if it has none."""
+    return getattr(_source(data), "recipe", None)
 
 
 def generators_of(loader) -> list[torch.Generator]:

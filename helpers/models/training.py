@@ -40,6 +40,7 @@ def train(
     device=None,
     checkpoint: str | os.PathLike | None = None,
     augment: str | None = None,
+    balance: str | None = None,
     fairness: Fairness | None = None,
     strength: float = 1.0,
     objective: Objective | None = None,
@@ -66,6 +67,8 @@ def train(
     checkpoint : a file written after every epoch (whole or not at all). If it is there already, the run
         goes on after the epoch it holds.
     augment : None, or "flip": each image is mirrored with probability 1/2
+    balance : None, or "group", "class" or "cell" (class × group), which then come equally often in each epoch: a FaceDataset
+        as `helpers.data.balance` draws it, with as many images an epoch as it has. Training scores are of these draws.
     fairness : called as `fairness(logit, sens, label)` and added to the loss of each batch, times `strength`: a loss of
         `helpers.losses`, or your own. `logit` float (N, 1) (with two logits: of class 1 minus class 0; with more, all of
         them, (N, C)), `sens` float (N, G) one-hot groups, `label` float (N, 1). Returns a scalar tensor. What a loss
@@ -91,6 +94,8 @@ def train(
     """
     settings = _checked(epochs=epochs, lr=lr, weight_decay=weight_decay, seed=seed, augment=augment, strength=strength)
     device = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if balance is not None:
+        data_in.loader_of(data, batch_size, balance=balance)  # what cannot be balanced is named before long work
     start, steps = _look(data, batch_size)
     classes = data_in.classes_of(data)
     if isinstance(model, nn.Module):
@@ -112,6 +117,7 @@ def train(
         "batches an epoch": steps,
         "images": len(data) if hasattr(data, "loader") else None,
         "outputs": outputs,
+        "balance": balance,
         "image_size": list(start[0].shape[-2:]),
         "fairness": None if fairness is None else _described(fairness),
         "objective": None if objective is None else _described(objective),
@@ -146,7 +152,7 @@ def train(
         if saved is not None:
             fairness.load_state_dict(saved["fairness"])
     task = Task(fairness, strength, groups, objective)
-    plan = Plan(batch_size, seed, settings["augment"], device, outputs, classes)
+    plan = Plan(batch_size, seed, settings["augment"], device, outputs, classes, balance)
     bar = tqdm(total=steps * epochs, initial=steps * len(history), desc="train", unit="batch", disable=not progress)
     with bar, torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
         for epoch in range(len(history), epochs):
@@ -180,6 +186,8 @@ def train(
         "data": _summary(data, start[0]),
         "training": settings,
     }
+    rows = {"train": data_in.recipe_of(data), "validation": data_in.recipe_of(validation)}
+    trained.info["rows"] = {part: recipe for part, recipe in rows.items() if recipe is not None}
     return trained
 
 
@@ -193,6 +201,7 @@ class Plan:
     device: torch.device
     outputs: int
     classes: tuple[str, ...] | None
+    balance: str | None = None
 
 
 @dataclass(frozen=True)
@@ -317,7 +326,7 @@ def _epoch(model, data, optimizer, schedule, task: Task, plan: Plan, epoch: int,
     confusion = np.zeros((max(plan.outputs, 2),) * 2, dtype=np.int64)
     total, usual = 0.0, 0
     for step, batch in enumerate(
-        data_in.loader_of(data, plan.batch_size, shuffle=True, seed=plan.seed + epoch), start=1
+        data_in.loader_of(data, plan.batch_size, shuffle=True, seed=plan.seed + epoch, balance=plan.balance), start=1
     ):
         images, target, group = data_in.triple(batch)
         data_in.check_targets(target, plan.outputs, plan.classes)

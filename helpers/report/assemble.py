@@ -15,6 +15,7 @@ from torch import nn
 import helpers
 from helpers import attribution
 from helpers.bias.gaps import NAMED
+from helpers.data import recipe
 from helpers.data.sampling import spread
 from helpers.debiasing.result import readable
 from helpers.files import check
@@ -50,7 +51,8 @@ def report(
     """Write one HTML page on `model`: its data, its bias, where it looks, and what mitigation changed.
 
     The page holds its figures and styles itself, runs no script and loads nothing, so it can be mailed and
-    archived. It is written whole or not at all.
+    archived. It is written whole or not at all. Beside it, `report.data.json` says which faces the model was judged and trained
+    on, where `load_faces` made them; `helpers.data.recall` loads them again.
 
     Parameters
     ----------
@@ -103,7 +105,11 @@ def report(
         sections=tuple(sections),
         footer=f"Written by Candor {helpers.__version__}. The page loads nothing and runs no script.",
     )
-    return write(page, path)
+    written = write(page, path)
+    rows = (getattr(model, "info", None) or {}).get("rows") or {}
+    learned = {part: rows[part] for part in recipe.PARTS if part in rows}
+    recipe.write(path.with_suffix(".data.json"), {**learned, "test": getattr(faces, "recipe", None)})
+    return written
 
 
 def known(methods: Sequence[str], argument: str = "attributions") -> list[str]:

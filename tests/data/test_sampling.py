@@ -81,6 +81,7 @@ def test_balanced_cells_are_as_large_as_the_smallest(rows, seed):
     data = dataset(*zip(*rows, strict=True))
     chosen = balanced(data, seed)
     assert (data.subset(chosen).counts() == data.counts().to_numpy().min()).all(axis=None)
+    assert data.balanced(seed).table.equals(data.table.iloc[chosen].reset_index(drop=True))
     assert (np.diff(chosen) > 0).all() and np.array_equal(chosen, balanced(data, seed))
 
 

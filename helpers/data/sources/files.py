@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import unicodedata
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,9 @@ from helpers.data import store
 from helpers.data.base import FaceDataset
 from helpers.data.cache import cache_dir
 from helpers.data.decode import decode_all, is_image
-from helpers.data.sampling import SPLITS, split_identities
+from helpers.data.sampling import SPLITS, share_identities, split_identities
 from helpers.data.stored import Stored
+from helpers.data.variants import Wish, choose_rows
 from helpers.names import choose
 
 SPLIT_NAMES = {
@@ -45,6 +48,17 @@ def as_on_disk(paths: pd.Series, folder: Path) -> pd.Series:
             forms = (unicodedata.normalize(form, path) for form in ("NFC", "NFD"))
             spelt[i] = next((form for form in forms if os.path.exists(os.path.join(folder, form))), path)
     return pd.Series(spelt, index=paths.index, dtype=paths.dtype)
+_WISH: ContextVar[Wish | None] = ContextVar("wish", default=None)
+
+
+@contextmanager
+def choosing(wish: Wish | None) -> Iterator[None]:
+    """Within the block `faces_from_files` reads only a variant of the split, without each source handing the wish on."""
+    token = _WISH.set(wish)
+    try:
+        yield
+    finally:
+        _WISH.reset(token)
 
 
 def existing_folder(root: str | Path | None, source: str, layout: str) -> Path:
@@ -156,7 +170,8 @@ def faces_from_files(
     folder : Path that the paths are relative to
     name, target, protected, split, image_size, seed, on_error, cache : as in `load_faces`
     official : str Series (N,), the official split of each row as `official_splits` gives them; None: whole
-        people by seed. Without a validation split, a fifth of the training people becomes one
+        people by seed. Without a validation split, a fifth of the training people becomes one. A variant with fractions of
+        its own cuts the people by them instead
     skipped : (path, reason) of files left out before
 
     Returns
@@ -169,20 +184,29 @@ def faces_from_files(
         unreadable image.
     """
     on_error = choose(on_error, ("raise", "skip"), "on_error")
-    rows = table
+    rows, wish, chosen = table, _WISH.get(), None
     if split != "all":
-        splits = _splits(table["identity"], official, name, seed)
+        fractions = None if wish is None else wish.fractions
+        if fractions is None:
+            splits = _splits(table["identity"], official, name, seed)
+        else:
+            splits = share_identities(table["identity"], fractions, seed)
         rows = table[splits == split].reset_index(drop=True)
         if rows.empty:
             raise ValueError(
                 f"split: {name!r} has no official split {split!r}; it has {', '.join(sorted(set(splits)))}"
             )
+    if wish is not None:
+        chosen = choose_rows(rows, wish, target=target, protected=protected, split=split, seed=seed)
+        rows = rows.iloc[chosen.rows].reset_index(drop=True)
     about = {"target": target, "protected": protected, "name": name, "split": split, "reference": table}
     # A view of a single zero byte stands in for the images: wrong labels show before the long reading.
     FaceDataset(np.broadcast_to(np.uint8(0), (len(rows), image_size, image_size, 3)), rows, **about)
     images, kept, failed = read_images(folder, rows["path"].tolist(), image_size, on_error, cache)
     left_out = [*skipped, *((rows["path"][i], reason) for i, reason in failed)]
-    return FaceDataset(images, rows.iloc[kept], **about, skipped=left_out)
+    faces = FaceDataset(images, rows.iloc[kept], **about, skipped=left_out)
+    faces.chosen = None if chosen is None else chosen.report
+    return faces
 
 
 def read_images(
