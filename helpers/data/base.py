@@ -40,6 +40,7 @@ class FaceDataset(Dataset):
     targets, group : int64 arrays (N,)
     image_size : int, or (H, W) if the images are not square
     skipped : list of (path, reason)
+    folder : where `table.path` starts, if the images were read from files, else None
 
     Raises
     ------
@@ -86,6 +87,7 @@ class FaceDataset(Dataset):
         self.table = table.reset_index(drop=True)
         self.name, self.split = name, split
         self.skipped = list(skipped)
+        self.folder = None
         self._reference = self.table if reference is None else reference
         self._label(target, protected, classes, groups)
 
