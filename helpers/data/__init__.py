@@ -6,11 +6,16 @@ from collections.abc import Sequence
 
 from helpers.data import sources as _sources  # noqa: F401  each source registers itself
 from helpers.data.base import FaceDataset
+from helpers.data.duplicates import Leaks, duplicates, leaks
+from helpers.data.pictures import pictures
 from helpers.data.registry import SOURCES, find_source, source
 from helpers.data.sampling import SPLITS, balanced, split_identities
 from helpers.names import choose
 
-__all__ = ["SOURCES", "SPLITS", "FaceDataset", "balanced", "load_faces", "source", "split_identities"]
+__all__ = [
+    "SOURCES", "SPLITS", "FaceDataset", "Leaks",
+    "balanced", "duplicates", "leaks", "load_faces", "pictures", "source", "split_identities",
+]  # fmt: skip
 
 SMALLEST_SIDE, LARGEST_SIDE = 8, 1024
 

@@ -1,5 +1,7 @@
 """Measures of pictures against slow ones written out, and what must and must not change them (4 s on one thread)."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,6 @@ from PIL import Image
 from scipy import ndimage, stats
 
 from helpers.data import FaceDataset, load_faces
-from helpers.data import pictures as module
 from helpers.data.pictures import by_group, pictures, sizes
 
 
@@ -34,7 +35,7 @@ def test_measures_are_those_of_the_textbook(photographs):
 def test_blocks_and_memory_maps_change_nothing(photographs, tmp_path, monkeypatch):
     whole = pictures(photographs)
     np.save(tmp_path / "images.npy", photographs)
-    monkeypatch.setattr(module, "BLOCK", 3 * 64 * 64)
+    monkeypatch.setattr(sys.modules["helpers.data.pictures"], "BLOCK", 3 * 64 * 64)
     pd.testing.assert_frame_equal(pictures(np.load(tmp_path / "images.npy", mmap_mode="r")), whole)
 
 
