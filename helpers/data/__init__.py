@@ -10,11 +10,12 @@ from helpers.data.duplicates import Leaks, duplicates, leaks
 from helpers.data.pictures import pictures
 from helpers.data.registry import SOURCES, find_source, source
 from helpers.data.sampling import SPLITS, balanced, split_identities
+from helpers.data.suspicious import Suspicious, suspicious
 from helpers.names import choose
 
 __all__ = [
-    "SOURCES", "SPLITS", "FaceDataset", "Leaks",
-    "balanced", "duplicates", "leaks", "load_faces", "pictures", "source", "split_identities",
+    "SOURCES", "SPLITS", "FaceDataset", "Leaks", "Suspicious",
+    "balanced", "duplicates", "leaks", "load_faces", "pictures", "source", "split_identities", "suspicious",
 ]  # fmt: skip
 
 SMALLEST_SIDE, LARGEST_SIDE = 8, 1024

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601, of gamma-encoded sRGB: nearer to what looks bright than linear light is
 SIDE = 64  # pixels: sharpness is measured at this side, so that data sets of other sizes compare
-BLOCK = 1 << 22  # pixels in one block of images, 16 MB of luma
+BLOCK = 1 << 19  # pixels in one block of images: what a pass makes of it stays in the cache
 UNITS = {
     "brightness": "mean luma (0: black, 1: white)",
     "contrast": "standard deviation of luma (0 to 0.5)",
