@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from helpers.data import sources as _sources  # noqa: F401  each source registers itself
 from helpers.data.base import FaceDataset
+from helpers.data.card import DataCard, card, table_card
 from helpers.data.duplicates import Leaks, duplicates, leaks
 from helpers.data.pictures import pictures
 from helpers.data.registry import SOURCES, find_source, source
@@ -14,8 +15,8 @@ from helpers.data.suspicious import Suspicious, suspicious
 from helpers.names import choose
 
 __all__ = [
-    "SOURCES", "SPLITS", "FaceDataset", "Leaks", "Suspicious",
-    "balanced", "duplicates", "leaks", "load_faces", "pictures", "source", "split_identities", "suspicious",
+    "SOURCES", "SPLITS", "DataCard", "FaceDataset", "Leaks", "Suspicious",
+    "balanced", "card", "duplicates", "leaks", "load_faces", "pictures", "source", "split_identities", "suspicious", "table_card",
 ]  # fmt: skip
 
 SMALLEST_SIDE, LARGEST_SIDE = 8, 1024

@@ -25,7 +25,7 @@ FARTHEST = 7  # bits; beyond it the bands are so narrow that nearly all pairs wo
 CHUNK = 1 << 21  # pairs looked at together
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Leaks:
     """What two splits share.
 
@@ -50,6 +50,9 @@ class Leaks:
     def n_test(self) -> int:
         """How many test pictures are in the training split as well."""
         return self.pictures["test"].nunique()
+
+    def __repr__(self) -> str:
+        return f"Leaks({self})"
 
     def __str__(self) -> str:
         people = "" if self.identities is None else f"{len(self.identities):,} people are in both splits; "

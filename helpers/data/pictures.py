@@ -34,6 +34,8 @@ UNITS = {
     "roll": "roll, degrees",
 }
 POSE = ("yaw", "roll")
+SHARES = ("brightness", "asymmetry", "clipped", "marked")
+LIMITS = {"contrast": (0, 0.5), "sharpness": (0, np.inf)} | dict.fromkeys(SHARES, (0, 1))
 
 
 def pictures(faces: FaceDataset | np.ndarray) -> pd.DataFrame:
@@ -139,7 +141,7 @@ def by_group(
     Returns
     -------
     DataFrame, one row a measure and group: `measure, group, value, low, high, n, people`. The interval is Student's t on the
-    cluster-robust standard error; one person alone has none (NaN).
+    cluster-robust standard error, cut where the measure itself ends; one person alone has none (NaN).
     """
     from scipy import stats  # half a second that loading faces need not take
 
@@ -157,5 +159,6 @@ def by_group(
                 residual = np.bincount(np.unique(who_each, return_inverse=True)[1], values - mean)
                 error = np.sqrt(count / (count - 1) * (residual**2).sum()) / len(values)
                 reach = stats.t.isf((1 - confidence) / 2, count - 1) * error
-            rows.append((name, who, mean, mean - reach, mean + reach, len(values), count))
+            low, high = np.clip([mean - reach, mean + reach], *LIMITS.get(name, (-np.inf, np.inf)))
+            rows.append((name, who, mean, low, high, len(values), count))
     return pd.DataFrame(rows, columns=["measure", "group", "value", "low", "high", "n", "people"])

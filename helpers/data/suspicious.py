@@ -24,7 +24,7 @@ CAVEAT = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Suspicious:
     """Labels ranked by how much they are contradicted.
 
@@ -48,6 +48,9 @@ class Suspicious:
     def n(self) -> int:
         """How many labels are marked."""
         return int(self.table["marked"].sum())
+
+    def __repr__(self) -> str:
+        return f"Suspicious({self})"
 
     def __str__(self) -> str:
         return f"{self.n:,} of {len(self.table):,} labels marked (balanced accuracy on other people: {self.accuracy:.3f})"
