@@ -1,8 +1,8 @@
 """Bias assessment: group statistics, gaps and their uncertainty, from one table of counts.
 
-`audit` (the function) takes the name of the module that holds it, and so do `calibration`, `compare`, `counterfactual` and
-`inequality`; import these modules' other names from `helpers.bias.<module>`. What face recognition needs is in the module
-`helpers.bias.verification`, what embeddings show in `helpers.bias.embeddings`.
+`audit` (the function) takes the name of the module that holds it, and so do `calibration`, `compare`, `counterfactual`,
+`explanations` and `inequality`; import these modules' other names from `helpers.bias.<module>`. What face recognition needs is in
+the module `helpers.bias.verification`, what embeddings show in `helpers.bias.embeddings`.
 """
 
 from importlib import import_module
@@ -13,6 +13,7 @@ from helpers.bias.compare import Comparison, compare
 from helpers.bias.counterfactual import Counterfactual, counterfactual, counterfactual_pairs, flip_report
 from helpers.bias.counts import Counts, count
 from helpers.bias.embeddings import between, spread
+from helpers.bias.explanations import Explanations, explanations
 from helpers.bias.gaps import NAMED
 from helpers.bias.inequality import Inequality, inequality
 from helpers.bias.power import minimum_detectable_gap
@@ -27,6 +28,7 @@ __all__ = [
     "Comparison",
     "Counterfactual",
     "Counts",
+    "Explanations",
     "GroupStatistics",
     "Inequality",
     "LinearFractionalParity",
@@ -40,6 +42,7 @@ __all__ = [
     "count",
     "counterfactual",
     "counterfactual_pairs",
+    "explanations",
     "flip_report",
     "inequality",
     "minimum_detectable_gap",

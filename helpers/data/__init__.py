@@ -6,14 +6,22 @@ from collections.abc import Sequence
 
 from helpers.data import sources as _sources  # noqa: F401  each source registers itself
 from helpers.data.base import FaceDataset
+from helpers.data.card import DataCard, card, table_card
+from helpers.data.duplicates import Leaks, duplicates, leaks
+from helpers.data.pictures import pictures
 from helpers.data.recipe import recall, source_of
 from helpers.data.registry import SOURCES, find_source, source
 from helpers.data.sampling import SPLITS, balanced, split_identities
 from helpers.data.sources.files import choosing
+from helpers.data.suspicious import Suspicious, suspicious
 from helpers.data.variants import read
 from helpers.names import choose
 
-__all__ = ["SOURCES", "SPLITS", "FaceDataset", "balanced", "load_faces", "recall", "source", "split_identities"]
+__all__ = [
+    "SOURCES", "SPLITS", "DataCard", "FaceDataset", "Leaks", "Suspicious",
+    "balanced", "card", "duplicates", "leaks", "load_faces", "pictures", "recall", "source", "split_identities", "suspicious",
+    "table_card",
+]  # fmt: skip
 
 SMALLEST_SIDE, LARGEST_SIDE = 8, 1024
 

@@ -47,6 +47,7 @@ class FaceDataset(Dataset):
     reference : as given, or the table
     source, steps : what `recipe` is made from: what `load_faces` was asked for (None: made by hand), and what was done since
     chosen : DataFrame, what a variant's shares came to (`helpers.data.variants.Variant.report`); None: no variant
+    folder : where `table.path` starts, if the images were read from files, else None
 
     Raises
     ------
@@ -93,6 +94,7 @@ class FaceDataset(Dataset):
         self.table = table.reset_index(drop=True)
         self.name, self.split = name, split
         self.skipped = list(skipped)
+        self.folder = None
         self.chosen: pd.DataFrame | None = None
         self.source: dict | None = None  # what `load_faces` was asked for
         self.steps: tuple[dict, ...] = ()  # and what was done afterwards, for the recipe

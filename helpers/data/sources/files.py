@@ -48,6 +48,8 @@ def as_on_disk(paths: pd.Series, folder: Path) -> pd.Series:
             forms = (unicodedata.normalize(form, path) for form in ("NFC", "NFD"))
             spelt[i] = next((form for form in forms if os.path.exists(os.path.join(folder, form))), path)
     return pd.Series(spelt, index=paths.index, dtype=paths.dtype)
+
+
 _WISH: ContextVar[Wish | None] = ContextVar("wish", default=None)
 
 
@@ -205,6 +207,7 @@ def faces_from_files(
     images, kept, failed = read_images(folder, rows["path"].tolist(), image_size, on_error, cache)
     left_out = [*skipped, *((rows["path"][i], reason) for i, reason in failed)]
     faces = FaceDataset(images, rows.iloc[kept], **about, skipped=left_out)
+    faces.folder = folder
     faces.chosen = None if chosen is None else chosen.report
     return faces
 
