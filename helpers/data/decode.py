@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +49,31 @@ def decode(path: str | Path, image_size: int) -> np.ndarray:
     ValueError : the file is empty, truncated, no such image, or larger than 64 megapixels; the message names
         it.
     """
-    path = Path(path)
+    def square(image: Image.Image) -> Image.Image:
+        # JPEGs can be decoded at 1/2, 1/4 or 1/8: twice the wanted size leaves the resizing its quality.
+        image.draft(image.mode, (2 * image_size, 2 * image_size))
+        upright = _to_rgb(ImageOps.exif_transpose(image))
+        return ImageOps.fit(upright, (image_size, image_size), Image.Resampling.BILINEAR)
+
+    return _read(Path(path), square)
+
+
+def decode_whole(path: str | Path) -> np.ndarray:
+    """Read one image file as it is: upright and RGB as `decode` makes it, neither cut nor resized.
+
+    Returns
+    -------
+    uint8 array (H, W, 3)
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : as `decode`.
+    """
+    return _read(Path(path), lambda image: _to_rgb(ImageOps.exif_transpose(image)))
+
+
+def _read(path: Path, made: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+    """What is made of the opened file, as an array; what is wrong with the file is told with its name."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such image file")
     if path.stat().st_size == 0:
@@ -60,10 +84,7 @@ def decode(path: str | Path, image_size: int) -> np.ndarray:
                 raise ValueError(
                     f"{image.width}×{image.height} pixels are more than the limit of {MAX_PIXELS:,}"
                 )
-            # JPEGs can be decoded at 1/2, 1/4 or 1/8: twice the wanted size leaves the resizing its quality.
-            image.draft(image.mode, (2 * image_size, 2 * image_size))
-            upright = _to_rgb(ImageOps.exif_transpose(image))
-            return np.asarray(ImageOps.fit(upright, (image_size, image_size), Image.Resampling.BILINEAR))
+            return np.array(made(image))
     except MemoryError:
         raise
     except (
