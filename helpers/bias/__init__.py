@@ -1,8 +1,8 @@
 """Bias assessment: group statistics, gaps and their uncertainty, from one table of counts.
 
-`audit` (the function) takes the name of the module that holds it, and so do `calibration`, `compare`, `counterfactual` and
-`inequality`; import these modules' other names from `helpers.bias.<module>`. What face recognition needs is in the module
-`helpers.bias.verification`, what embeddings show in `helpers.bias.embeddings`.
+`audit` (the function) takes the name of the module that holds it, and so do `calibration`, `compare`, `counterfactual`,
+`inequality` and `rates`; import these modules' other names from `helpers.bias.<module>`. What face recognition needs is in the
+module `helpers.bias.verification`, what embeddings show in `helpers.bias.embeddings`.
 """
 
 from importlib import import_module
@@ -16,6 +16,7 @@ from helpers.bias.embeddings import between, spread
 from helpers.bias.gaps import NAMED
 from helpers.bias.inequality import Inequality, inequality
 from helpers.bias.power import minimum_detectable_gap
+from helpers.bias.rates import Rates, rates
 from helpers.bias.statistics import STATISTICS, LinearFractionalStatistic
 from helpers.bias.thresholds import accuracy_fairness, roc_curves, threshold_sweep
 
@@ -31,6 +32,7 @@ __all__ = [
     "Inequality",
     "LinearFractionalParity",
     "LinearFractionalStatistic",
+    "Rates",
     "accuracy_fairness",
     "audit",
     "audit_counts",
@@ -43,6 +45,7 @@ __all__ = [
     "flip_report",
     "inequality",
     "minimum_detectable_gap",
+    "rates",
     "roc_curves",
     "spread",
     "threshold_sweep",
