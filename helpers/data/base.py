@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import html
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -40,6 +41,7 @@ class FaceDataset(Dataset):
     targets, group : int64 arrays (N,)
     image_size : int, or (H, W) if the images are not square
     skipped : list of (path, reason)
+    folder : Path that the column `path` is relative to, where images were read from files; else None
 
     Raises
     ------
@@ -56,6 +58,8 @@ class FaceDataset(Dataset):
     >>> tuple(image.shape), int(target), int(group)
     ((3, 8, 8), 1, 0)
     """
+
+    folder: Path | None = None
 
     def __init__(
         self,

@@ -160,7 +160,9 @@ def faces_from_files(
     FaceDataset(np.broadcast_to(np.uint8(0), (len(rows), image_size, image_size, 3)), rows, **about)
     images, kept, failed = decode_all([os.path.join(folder, path) for path in rows["path"]], image_size, on_error=on_error)
     left_out = [*skipped, *((rows["path"][i], reason) for i, reason in failed)]
-    return FaceDataset(images, rows.iloc[kept], **about, skipped=left_out)
+    faces = FaceDataset(images, rows.iloc[kept], **about, skipped=left_out)
+    faces.folder = folder
+    return faces
 
 
 def _splits(identity: pd.Series, official: pd.Series | None, name: str, seed: int) -> np.ndarray:

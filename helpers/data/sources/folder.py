@@ -98,7 +98,7 @@ def folder(
 def _list_images(top: Path, sheet: Path | None) -> tuple[list[str], list[tuple[str, str]]]:
     """Paths of the images relative to `top`, sorted, and the other files with why they are left out."""
     images, skipped = [], []
-    for file in _walk(top, ()):
+    for file in walk(top, ()):
         path = file.relative_to(top).as_posix()
         if sheet is not None and file.resolve() == sheet.resolve():
             continue
@@ -115,7 +115,7 @@ def _list_images(top: Path, sheet: Path | None) -> tuple[list[str], list[tuple[s
     return images, skipped
 
 
-def _walk(place: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+def walk(place: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     """All files below a folder in sorted order, but hidden ones; a link to a folder above is not followed."""
     real = place.resolve()
     if real in above:
@@ -124,7 +124,7 @@ def _walk(place: Path, above: tuple[Path, ...]) -> Iterator[Path]:
         if entry.name.startswith((".", "__MACOSX")):
             continue
         if entry.is_dir():
-            yield from _walk(entry, (*above, real))
+            yield from walk(entry, (*above, real))
         else:
             yield entry
 
