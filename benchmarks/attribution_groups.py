@@ -7,7 +7,7 @@ common. Group a has `size` images and group b three times as many. Each person h
 group ("apart") or some in each ("shared", such as with and without glasses). Unequal: group b's values spread half as much about
 the same mean share.
 
-`level` is how often the test of `helpers.attribution.groups` finds a difference at 0.05 where there is none, `images` how often
+`level` is how often the test of `helpers.bias.by_people` finds a difference at 0.05 where there is none, `images` how often
 the same test does that is not told about people, `bare` how often a permutation test of the bare difference of means does.
 `power` is that of ours where group a's values are 0.5 higher. `mean` and `gap` are the coverage of nominal 95 % intervals of
 group a's mean and of the difference.
@@ -23,7 +23,7 @@ import pandas as pd
 from scipy.special import expit
 from scipy.stats import permutation_test
 
-from helpers.attribution.groups import Draws, Members, difference_test, differences, estimates
+from helpers.bias.by_people import Draws, Members, difference_test, differences, estimates
 
 WAYS, BARE = 999, 40  # permutations; columns that the slow comparison looks at
 DESIGNS = [

@@ -1,4 +1,4 @@
-"""The public verbs as a command line: `python -m helpers train|audit|attribute|debias|report|leaderboard|fetch --help`.
+"""The public verbs as a command line: `python -m helpers prepare|train|audit|attribute|debias|report|leaderboard|fetch --help`.
 
 Exit codes: 0 it worked, 2 wrong usage or input (one or two sentences on stderr), 130 interrupted, 1 anything
 unexpected.
@@ -89,6 +89,42 @@ def flags(
 ) -> None:  # no docstring: it would replace the app's help
     global _debug
     _debug = debug
+
+
+@app.command()
+def prepare(
+    source: Annotated[str, typer.Argument(help="Folder of photographs, CSV or Parquet file with a column path, or a data set.")],
+    out: Annotated[Path, typer.Option(help="Folder for the faces, faces.csv and missed.csv.")] = Path("prepared"),
+    size: Annotated[int, typer.Option(min=8, max=1024, help="Side of the aligned faces in pixels.")] = 128,
+    which: Annotated[
+        str, typer.Option(help="Of several faces in a photograph: largest, all, or one (then none of them).")
+    ] = "largest",
+    labels: Annotated[Path | None, typer.Option(help="For a folder: table of path and attributes.")] = None,
+    protected: Annotated[list[str] | None, typer.Option(help="Column to count by; repeatable.")] = None,
+    identity: Annotated[str | None, typer.Option(help="Column that says who is shown. [identity]")] = None,
+    root: Annotated[Path | None, typer.Option(help="Where a table's paths start from, or a data set lies.")] = None,
+    margin: Annotated[float, typer.Option(min=0, help="What is kept around a face, as a share of its side.")] = 0.2,
+    upsample: Annotated[
+        int, typer.Option(min=0, max=3, help="Double the photographs so often, to find faces below 80 pixels.")
+    ] = 0,
+    smallest: Annotated[float, typer.Option(min=0, help="Leave out faces with fewer pixels than this.")] = 0,
+    on_error: Annotated[str, typer.Option(help="skip lists unreadable photographs, raise stops.")] = "skip",
+) -> None:
+    """Find, align and crop the faces in photographs; print by group how many were found.
+
+    An interrupted run goes on where it was. The result is read by --data OUT/faces.csv.
+    """
+    from helpers.data.preparing import prepare as work
+
+    done = work(
+        source, out, size=size, which=which, labels=labels, protected=protected, identity=identity, root=root, margin=margin,
+        upsample=upsample, smallest=smallest, on_error=on_error,
+    )  # fmt: skip
+    typer.echo(done.to_markdown())
+    for note in done.notes:
+        typer.echo(note)
+    typer.echo(f"{len(done.found)} faces: {out / 'faces.csv'}")
+    typer.echo(f"{len(done.missed)} photographs missed, each with its reason: {out / 'missed.csv'}")
 
 
 @app.command()

@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from .groups import BLOCK, CLOSE, Draws, Members, _contributions, _dealt, _signs, _sums, _welch, read_members
+from helpers.bias.by_people import BLOCK, CLOSE, Draws, Members, _contributions, _dealt, _signs, _sums, _welch, read_members
+
 from .regions import read_maps
 
 

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from helpers.bias.by_people import Draws, differences, estimates, read_members
+
 from .group_result import DIFFERS, GroupResult, judged, notes_on, untrusted
-from .groups import Draws, differences, estimates, read_members
 from .metric import METRICS
 from .regions import labelled, unnamed
 

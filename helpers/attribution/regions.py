@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from helpers.bias.by_people import Draws, Members, differences, estimates, read_members
 from helpers.names import choose
 
 from .group_result import GroupResult, judged, notes_on, untrusted
-from .groups import Draws, Members, differences, estimates, read_members
 
 RELEVANCE = {
     "positive": lambda maps: np.maximum(maps, 0),
@@ -71,7 +71,7 @@ def regions(
     GroupResult. `by_group`: `[method,] group, predictions, region, measure, value, low, high, n, people`, `predictions` being
     "all", "correct" or "wrong". `differences`: `[method,] group, other, region, difference, low, high, p, p_holm, n, n_other,
     verdict, reason`, Holm's correction over all rows (regions × pairs × methods). `outcomes`: likewise `[method,] group, region`,
-    correct minus wrong. `helpers.attribution.groups` says how intervals and tests are made.
+    correct minus wrong. `helpers.bias.by_people` says how intervals and tests are made.
 
     Raises
     ------

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from helpers.bias.by_people import Draws, Members, differences, estimates, read_members, zero_test
 from helpers.names import choose
 
 from .group_result import GroupResult, judged, notes_on, untrusted
-from .groups import Draws, Members, differences, estimates, read_members, zero_test
 from .regions import MEASURES, RELEVANCE, areas, labelled, read_maps, read_masks, region_shares, unnamed
 
 ALL = "all"

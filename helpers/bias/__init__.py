@@ -1,8 +1,8 @@
 """Bias assessment: group statistics, gaps and their uncertainty, from one table of counts.
 
 `audit` (the function) takes the name of the module that holds it, and so do `calibration`, `compare`, `counterfactual`,
-`explanations` and `inequality`; import these modules' other names from `helpers.bias.<module>`. What face recognition needs is in
-the module `helpers.bias.verification`, what embeddings show in `helpers.bias.embeddings`.
+`explanations`, `inequality` and `rates`; import these modules' other names from `helpers.bias.<module>`. What face recognition
+needs is in the module `helpers.bias.verification`, what embeddings show in `helpers.bias.embeddings`.
 """
 
 from importlib import import_module
@@ -17,6 +17,7 @@ from helpers.bias.explanations import Explanations, explanations
 from helpers.bias.gaps import NAMED
 from helpers.bias.inequality import Inequality, inequality
 from helpers.bias.power import minimum_detectable_gap
+from helpers.bias.rates import Rates, rates
 from helpers.bias.statistics import STATISTICS, LinearFractionalStatistic
 from helpers.bias.thresholds import accuracy_fairness, roc_curves, threshold_sweep
 
@@ -33,6 +34,7 @@ __all__ = [
     "Inequality",
     "LinearFractionalParity",
     "LinearFractionalStatistic",
+    "Rates",
     "accuracy_fairness",
     "audit",
     "audit_counts",
@@ -46,6 +48,7 @@ __all__ = [
     "flip_report",
     "inequality",
     "minimum_detectable_gap",
+    "rates",
     "roc_curves",
     "spread",
     "threshold_sweep",

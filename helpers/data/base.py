@@ -6,6 +6,7 @@ import copy
 import html
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -47,7 +48,7 @@ class FaceDataset(Dataset):
     reference : as given, or the table
     source, steps : what `recipe` is made from: what `load_faces` was asked for (None: made by hand), and what was done since
     chosen : DataFrame, what a variant's shares came to (`helpers.data.variants.Variant.report`); None: no variant
-    folder : where `table.path` starts, if the images were read from files, else None
+    folder : Path that the column `path` is relative to, where images were read from files; else None
 
     Raises
     ------
@@ -64,6 +65,8 @@ class FaceDataset(Dataset):
     >>> tuple(image.shape), int(target), int(group)
     ((3, 8, 8), 1, 0)
     """
+
+    folder: Path | None = None
 
     def __init__(
         self,
@@ -94,7 +97,6 @@ class FaceDataset(Dataset):
         self.table = table.reset_index(drop=True)
         self.name, self.split = name, split
         self.skipped = list(skipped)
-        self.folder = None
         self.chosen: pd.DataFrame | None = None
         self.source: dict | None = None  # what `load_faces` was asked for
         self.steps: tuple[dict, ...] = ()  # and what was done afterwards, for the recipe

@@ -62,17 +62,42 @@ def decode(path: str | Path, image_size: int) -> np.ndarray:
     ValueError : the file is empty, truncated, unreadable, no such image, larger than 64 megapixels, coded as
         a fax, or its pixels are fractions or numbers outside 16 bits; the message names it.
     """
-    path = Path(path)
+
+    def square(image: Image.Image) -> Image.Image:
+        # JPEGs can be decoded at 1/2, 1/4 or 1/8: twice the wanted size leaves the resizing its quality.
+        image.draft(image.mode, (2 * image_size, 2 * image_size))
+        return ImageOps.fit(_upright(image), (image_size, image_size), Image.Resampling.BILINEAR)
+
+    return _read(Path(path), square)
+
+
+def decode_whole(path: str | Path) -> np.ndarray:
+    """Read one image file as it is: upright and RGB as `decode` makes it, neither cut nor resized.
+
+    Returns
+    -------
+    uint8 array (H, W, 3)
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : as `decode`.
+    """
+    return _read(Path(path), _upright)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    white_is_zero = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+    return _to_rgb(ImageOps.exif_transpose(image), white_is_zero)
+
+
+def _read(path: Path, made: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+    """What is made of the opened file, as an array; what is wrong with the file is told with its name."""
     _check_file(path)
     try:
         with Image.open(path, formats=FORMATS) as image:
             _check_content(image, path)
-            white_is_zero = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
-            # JPEGs can be decoded at 1/2, 1/4 or 1/8: twice the wanted size leaves the resizing its quality.
-            image.draft(image.mode, (2 * image_size, 2 * image_size))
             with ONE_LARGE if image.width * image.height > LARGE else nullcontext():
-                upright = _to_rgb(ImageOps.exif_transpose(image), white_is_zero)
-                return np.asarray(ImageOps.fit(upright, (image_size, image_size), Image.Resampling.BILINEAR))
+                return np.array(made(image))
     except MemoryError:
         raise
     except Exception as error:  # damaged files make Pillow raise nearly anything, from SyntaxError to struct.error

@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from helpers.attribution import pixel_differences
-from helpers.attribution.groups import Draws, Members, difference_test
 from helpers.attribution.pixels import _corrected
+from helpers.bias.by_people import Draws, Members, difference_test
 
 GROUP = np.repeat(["a", "b"], [14, 10])
 

@@ -11,8 +11,8 @@ from scipy import stats
 import helpers.attribution
 from helpers.attribution import attribute, evaluate, quality, regions, shift
 from helpers.attribution.group_result import judged
-from helpers.attribution.groups import Draws, Members, difference_test, differences, estimates, zero_test
 from helpers.attribution.regions import areas, region_shares
+from helpers.bias.by_people import Draws, Members, difference_test, differences, estimates, zero_test
 from helpers.data import load_faces
 
 QUICK = {"n_boot": 200, "n_permutations": 999}

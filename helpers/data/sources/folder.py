@@ -104,7 +104,7 @@ def _list_images(top: Path, sheet: Path | None, on_error: str) -> tuple[list[str
     """Paths of the images relative to `top`, sorted, and the other files with why they are left out."""
     images, skipped, problems = [], [], []
     here = None if sheet is None else os.path.realpath(sheet)
-    for file in _walk(top, (), problems):
+    for file in walk(top, (), problems):
         path = file.relative_to(top).as_posix()
         if here is not None and os.path.realpath(file) == here:
             continue
@@ -128,7 +128,7 @@ def _list_images(top: Path, sheet: Path | None, on_error: str) -> tuple[list[str
     return images, skipped
 
 
-def _walk(place: Path, above: tuple[str, ...], problems: list[tuple[Path, str]]) -> Iterator[Path]:
+def walk(place: Path, above: tuple[str, ...], problems: list[tuple[Path, str]]) -> Iterator[Path]:
     """All files below a folder in sorted order, but hidden ones; a link to a folder above is not followed."""
     real = os.path.realpath(place)
     if real in above:
@@ -142,7 +142,7 @@ def _walk(place: Path, above: tuple[str, ...], problems: list[tuple[Path, str]])
         if entry.name.startswith((".", "__MACOSX")):
             continue
         if os.path.isdir(entry):
-            yield from _walk(entry, (*above, real), problems)
+            yield from walk(entry, (*above, real), problems)
         else:
             yield entry
 
