@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 BLOCK = 1024  # images held at once where all of them are gone through
+TURN = threading.Lock()
 
 
 class Stored:
@@ -138,7 +140,16 @@ class Stored:
 def _fill(file, room: memoryview, offset: int) -> None:
     """Read until `room` is full: one call may bring less (2 GB at most)."""
     while len(room):
-        came = os.preadv(file.fileno(), [room], offset)
+        came = _read_at(file, room, offset)
         if came == 0:
             raise ValueError(f"{file.name}: was cut off while it was read; load the faces again, which repairs it")
         room, offset = room[came:], offset + came
+
+
+def _read_at(file, room: memoryview, offset: int) -> int:
+    """Bytes read into `room` from a place in the file, whatever its position, which workers and threads share."""
+    if hasattr(os, "preadv"):
+        return os.preadv(file.fileno(), [room], offset)
+    with TURN:  # Windows, where a process is never forked, so that its threads alone share the position
+        file.seek(offset)
+        return file.readinto(room)

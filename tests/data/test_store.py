@@ -9,6 +9,7 @@ import resource
 import shutil
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -149,6 +150,17 @@ def test_it_stands_for_an_array(raw):
     for wrong in (12, -13, [0, 12], np.ones(5, bool), 1.5, "a"):
         with pytest.raises(IndexError, match="index"):
             images[wrong]
+
+
+def test_without_reads_at_a_place_as_on_windows_the_same_is_read(tmp_path, monkeypatch):
+    array = np.random.default_rng(1).integers(0, 256, (40, 5, 7, 3), dtype=np.uint8)
+    array.tofile(tmp_path / "raw")
+    monkeypatch.delattr(os, "preadv", raising=False)
+    images = Stored(tmp_path / "raw", array.shape)
+    rows = [np.random.default_rng(seed).integers(0, 40, 30) for seed in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        for wanted, read in zip(rows, pool.map(images.__getitem__, rows), strict=True):
+            assert (read == array[wanted]).all()
 
 
 def test_one_channel_of_many_images_is_read_in_blocks(tmp_path):
