@@ -532,7 +532,7 @@ def pair(text: str) -> tuple[str, Any]:
 
 def remembered(wanted: dict[str, Any]) -> dict[str, Any]:
     """What a model's description keeps of its data: not where it lay, nor how many were drawn and how biased."""
-    option = {name: value for name, value in wanted["option"].items() if name not in ("n", "correlation")}
+    option = {name: value for name, value in wanted["option"].items() if name not in ("n", "correlation", "cache")}
     return {name: value for name, value in wanted.items() if name != "root"} | {"option": option}
 
 
