@@ -6,8 +6,8 @@ N JPEG files of 178×218 pixels, as CelebA's are, are written (from 2,000 distin
 measured in a process of its own: making the cache; opening it again; all batches of 64 through `faces.loader`, in order and
 shuffled; and the same through `DataLoader(ImageFolder(…, Resize + CenterCrop + ToTensor))` without and with 2 workers, on the
 first `--folder-images` files, since its time grows with their number. All files are in the operating system's cache. "peak" is
-`ru_maxrss` of the process that takes the batches, "imports" what that was before any data was opened, "workers" the largest worker
-times their number (pages that they share count twice). The temporary folder, 20 kB a face, is removed.
+`ru_maxrss` of the process that takes the batches, "imports" what that was before any data was opened, "workers" the largest
+worker times their number (pages that they share count twice). The temporary folder, 20 kB a face, is removed.
 """
 
 from __future__ import annotations
