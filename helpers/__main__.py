@@ -642,7 +642,7 @@ def remembered(wanted: dict[str, Any]) -> dict[str, Any]:
 
     Of variants it keeps those that decide who is in which split.
     """
-    option = {name: value for name, value in wanted["option"].items() if name not in ("n", "correlation")}
+    option = {name: value for name, value in wanted["option"].items() if name not in ("n", "correlation", "cache")}
     if "splits" not in (option.get("variant") or ()):
         option.pop("variant", None)
     return {name: value for name, value in wanted.items() if name not in ("root", "recipe")} | {"option": option}

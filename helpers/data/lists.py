@@ -12,6 +12,8 @@ import pyarrow as pa
 from pyarrow import csv
 
 BLANK = ["", "NA", "NaN", "nan"]
+LINES = 2048  # so few that they stay in the processor's cache
+RECTANGLES = 64  # runs of lines of one length; names that are numbered have one for each number of digits
 
 
 def lines_of(file: Path) -> bytes:
@@ -38,7 +40,10 @@ def parse(text: bytes, file: Path, kinds: dict[str, str], separator: str | None)
     """
     if not text:
         raise ValueError(f"{file}: the file has no rows")
-    return _parse_runs(text, file, kinds) if separator is None else _parse_cells(text, file, kinds, separator)
+    if separator is not None:
+        return _parse_cells(text, file, kinds, separator)
+    table = _parse_signs(text, kinds)
+    return _parse_runs(text, file, kinds) if table is None else table
 
 
 def _parse_cells(text: bytes, file: Path, kinds: dict[str, str], separator: str) -> pd.DataFrame:
@@ -53,6 +58,60 @@ def _parse_cells(text: bytes, file: Path, kinds: dict[str, str], separator: str)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{file}: {error}") from error
     return table.to_pandas()
+
+
+def _parse_signs(text: bytes, kinds: dict[str, str]) -> pd.DataFrame | None:
+    """The table, if all lines are a name and numbers of three characters each (" -1", "  1", "  0"); else None.
+
+    CelebA's own list is of this form, in which no cell has to be searched for: a quarter of the time of `_parse_runs`.
+    """
+    (name, first), *rest = kinds.items()
+    if first != "str" or {kind for _, kind in rest} != {"int8"}:
+        return None
+    buffer = np.frombuffer(text + b"\n", dtype=np.uint8)
+    ends = np.flatnonzero(buffer == ord("\n")) + 1
+    # Lines of one length that follow each other are a rectangle.
+    turns = np.append(np.flatnonzero(np.diff(np.diff(ends, prepend=0))) + 1, len(ends))
+    if len(turns) > RECTANGLES:
+        return None
+    values, names = np.empty((len(rest), len(ends)), dtype=np.int8), []
+    start = 0
+    for stop in turns.tolist():
+        rectangle = buffer[ends[start - 1] if start else 0 : ends[stop - 1]].reshape(stop - start, -1)
+        signs = rectangle[:, -1 - 3 * len(rest) : -1]
+        if signs.shape[1] < 3 * len(rest) or not _read_signs(signs.reshape(len(signs), -1, 3), values[:, start:stop]):
+            return None
+        names.append(_read_names(rectangle[:, : -1 - 3 * len(rest)]))
+        start = stop
+    if any(part is None for part in names):
+        return None
+    return pd.DataFrame({name: pa.chunked_array(names).to_pandas()} | dict(zip((name for name, _ in rest), values, strict=True)))
+
+
+def _read_signs(cells: np.ndarray, values: np.ndarray) -> bool:
+    """Put the numbers that uint8 (n, k, 3) spell into int8 (k, n); whether they are all -1, 0 or 1."""
+    for start in range(0, len(cells), LINES):
+        blank, sign, digit = np.moveaxis(cells[start : start + LINES], (2, 1), (0, 1))
+        minus, one = sign == ord("-"), digit == ord("1")
+        if not ((blank == ord(" ")) & (minus | (sign == ord(" "))) & (one | (digit == ord("0")) & ~minus)).all():
+            return False
+        values[:, start : start + LINES] = one - 2 * minus.view(np.int8)
+    return True
+
+
+def _read_names(letters: np.ndarray) -> pa.Array | None:
+    """uint8 (n, width) as n words, if there is one in each row, with blanks behind it at most where all have them."""
+    width = letters.shape[1]
+    while width and (letters[:, width - 1] == ord(" ")).all():
+        width -= 1
+    words = np.ascontiguousarray(letters[:, :width])
+    if width == 0 or (words <= ord(" ")).any():
+        return None
+    array = pa.Array.from_buffers(pa.binary(width), len(words), [None, pa.py_buffer(words)])
+    try:
+        return array.cast(pa.binary()).cast(pa.string())
+    except pa.ArrowInvalid:  # no UTF-8, which the other way tells with the file's name
+        return None
 
 
 def _parse_runs(text: bytes, file: Path, kinds: dict[str, str]) -> pd.DataFrame:

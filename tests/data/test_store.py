@@ -21,12 +21,14 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import helpers
+from helpers.__main__ import remembered
 from helpers.data import decode, load_faces, store
 from helpers.data.base import FaceDataset
 from helpers.data.decode import decode_all
 from helpers.data.store import ABOUT, PIXELS, PROGRESS, Unwritable, open_faces
 from helpers.data.stored import BLOCK, Stored
-from helpers.models import resume
+from helpers.models import predict, resume
+from helpers.plots import faces as plots
 
 N, SIZE = 300, 8  # five blocks of 64 files, the last one short
 fork = multiprocessing.get_context("fork")
@@ -200,13 +202,30 @@ def test_a_data_set_is_the_same_from_the_cache(photos, place):
     assert cached.relabel(target="age").images is cached.images
 
 
-def test_training_takes_faces_from_the_cache(photos, place):
-    rows = slice(0, 96)
-    plain = data_set(photos, *plainly(*photos)[:2]).subset(rows)
-    cached = data_set(photos, *open_faces(*photos, SIZE, place)[:2]).subset(rows)
-    settings = {"epochs": 1, "batch_size": 32, "progress": False}
-    one, other = (helpers.train(faces, **settings).state_dict() for faces in (plain, cached))
-    assert all(torch.equal(one[key], other[key]) for key in one)
+def test_the_other_verbs_take_faces_from_the_cache(photos, place):
+    """Training (with its checkpoint), prediction, mitigation and figures give what they give for faces in memory."""
+    results = []
+    for images in (plainly(*photos)[0], open_faces(*photos, SIZE, place)[0]):
+        faces = data_set(photos, images, np.arange(N)).subset(slice(0, 192))
+        checkpoint = place / "run.pt"
+        checkpoint.unlink(missing_ok=True)
+        model = helpers.train(faces, epochs=1, batch_size=32, progress=False, checkpoint=checkpoint)
+        seen = predict(model, faces)
+        audit = helpers.audit(seen.y_true, seen.y_pred, seen.group, groups=faces.groups)
+        fixed = helpers.debias(model, faces, "NT")["NT"].get_all_metrics()
+        figure = plots.mean_faces(faces, "group")
+        means = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+        shown = plots.grid(faces.images[3:7]).axes[0].images[0].get_array()
+        results.append((list(model.state_dict().values()), seen.logits, audit.to_markdown(), fixed, means, shown))
+    plain, cached = results
+    assert all(map(torch.equal, plain[0], cached[0])) and np.array_equal(plain[1], cached[1])
+    assert plain[2] == cached[2] and repr(plain[3]) == repr(cached[3])
+    assert np.array_equal(plain[4], cached[4]) and np.array_equal(plain[5], cached[5])
+
+
+def test_a_model_does_not_remember_where_its_faces_were_cached():
+    wanted = {"root": "photos", "option": {"cache": "/somewhere", "on_error": "skip"}}
+    assert remembered(wanted) == {"option": {"on_error": "skip"}}
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
