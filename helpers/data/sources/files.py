@@ -13,6 +13,7 @@ import pandas as pd
 from helpers.data.base import FaceDataset
 from helpers.data.cache import cache_dir
 from helpers.data.decode import decode_all, is_image
+from helpers.data.labels import find_column, missing
 from helpers.data.sampling import SPLITS, split_identities
 from helpers.names import choose
 
@@ -155,6 +156,8 @@ def faces_from_files(
         people by seed. Without a validation split, a fifth of the training people becomes one
     skipped : (path, reason) of files left out before
 
+    With `on_error="skip"` rows without a label in the columns under study are left out and listed as well.
+
     Returns
     -------
     FaceDataset; its classes and groups are those of the whole table, so all splits share codes.
@@ -173,12 +176,29 @@ def faces_from_files(
             raise ValueError(
                 f"split: {name!r} has no official split {split!r}; it has {', '.join(sorted(set(splits)))}"
             )
+    unlabelled = []
+    if on_error == "skip":
+        rows, unlabelled = _with_labels(rows, target, protected)
     about = {"target": target, "protected": protected, "name": name, "split": split, "reference": table}
     # A view of a single zero byte stands in for the images: wrong labels show before the long reading.
     FaceDataset(np.broadcast_to(np.uint8(0), (len(rows), image_size, image_size, 3)), rows, **about)
     images, kept, failed = decode_all([os.path.join(folder, path) for path in rows["path"]], image_size, on_error=on_error)
-    left_out = [*skipped, *((rows["path"][i], reason) for i, reason in failed)]
+    left_out = [*skipped, *unlabelled, *((rows["path"][i], reason) for i, reason in failed)]
     return FaceDataset(images, rows.iloc[kept], **about, skipped=left_out)
+
+
+def _with_labels(
+    rows: pd.DataFrame, target: str, protected: str | Sequence[str]
+) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """The rows with a label in every column under study, and the others as (path, reason); all rows if none has."""
+    reason = pd.Series("", index=rows.index, dtype=object)
+    for argument, column in [("target", target), *(("protected", each) for each in np.atleast_1d(protected).tolist())]:
+        name = find_column(rows, column, argument)
+        reason = reason.where(~missing(rows[name]) | (reason != ""), f"column {name!r}: no label")
+    good = (reason == "").to_numpy()
+    if good.all() or not good.any():
+        return rows, []
+    return rows[good].reset_index(drop=True), list(zip(rows["path"][~good], reason[~good], strict=True))
 
 
 def _splits(identity: pd.Series, official: pd.Series | None, name: str, seed: int) -> np.ndarray:
