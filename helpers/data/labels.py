@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,10 +28,20 @@ def find_column(table: pd.DataFrame, column: str, argument: str) -> str:
 
 
 def missing(column: pd.Series) -> np.ndarray:
-    """bool (N,), True where a label is absent: NaN, None, or text of blanks only."""
+    """bool (N,), True where a label is absent: NaN, None, or text of blanks only.
+
+    Raises
+    ------
+    ValueError : the column holds lists, records or the like; it is named.
+    """
     if types.is_numeric_dtype(column) or types.is_bool_dtype(column):
         return column.isna().to_numpy(dtype=bool)
-    code, values = pd.factorize(column)  # a million rows have few different labels; code -1 is NaN or None
+    try:
+        code, values = pd.factorize(column)  # a million rows have few different labels; code -1 is NaN or None
+    except TypeError as error:
+        raise ValueError(
+            f"column {column.name!r}: labels are words, whole numbers or yes/no, and it holds others ({error})"
+        ) from None
     return np.array([*(isinstance(value, str) and not value.strip() for value in values), True])[code]
 
 
@@ -72,9 +83,20 @@ def level_names(column: pd.Series, name: str) -> tuple[list, tuple[str, ...]]:
             "with pandas.cut"
         )
     values = sorted(found, key=lambda value: (isinstance(value, str), value))
+    _warn_of_spellings([value for value in values if isinstance(value, str)], name)
     return values, tuple(
         f"{value:.0f}" if isinstance(value, float) else str(value).strip() for value in values
     )
+
+
+def _warn_of_spellings(words: list[str], name: str) -> None:
+    spellings: dict[str, list[str]] = {}
+    for word in words:
+        spellings.setdefault(word.strip().casefold(), []).append(word)
+    several = [alike for alike in spellings.values() if len(alike) > 1]
+    if several:
+        shown = ", ".join(map(repr, several[0]))
+        warnings.warn(f"column {name!r}: {shown} are different labels, though only their capitals differ", stacklevel=4)
 
 
 def encode(

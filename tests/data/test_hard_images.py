@@ -173,6 +173,30 @@ def test_portable_maps_of_any_depth(tmp_path):
     assert decode(tmp_path / "a.pnm", 8)[[0, 0, -1, -1], [0, -1, 0, -1], 0].tolist() == [0, 255, 255, 0]
 
 
+@pytest.mark.parametrize("kind, shape", [("P5", (40, 40)), ("P6", (40, 40, 3)), ("P5", (40, 20, 2))])
+def test_a_portable_map_that_was_sent_as_text_is_mended(tmp_path, kind, shape):
+    """Some program put \\r before every \\n, in the head and among the pixels, whose rows are shifted by that."""
+    pixels = np.random.default_rng(0).integers(0, 30, shape, dtype=np.uint8)  # many a 10
+    pixels[pixels == 13] = 14
+    most = 255 if shape != (40, 20, 2) else 65535
+    plain = b"%s\n%d %d\n%d\n" % (kind.encode(), shape[1], shape[0], most) + pixels.tobytes()
+    sent = plain.replace(b"\n", b"\r\n")
+    (tmp_path / "plain.pgm").write_bytes(plain)
+    (tmp_path / "sent.pgm").write_bytes(sent)
+    assert len(sent) > len(plain) + 20
+    wanted = decode(tmp_path / "plain.pgm", shape[1])
+    assert np.array_equal(decode(tmp_path / "sent.pgm", shape[1]), wanted)
+    (tmp_path / "head.pgm").write_bytes(sent[: sent.index(b"%d\r\n" % most)] + b"%d\r\n" % most + pixels.tobytes())
+    assert np.array_equal(decode(tmp_path / "head.pgm", shape[1]), wanted)
+
+
+def test_a_portable_map_whose_first_pixel_is_ten_stays(tmp_path):
+    pixels = bytes([10, 13, 10, 200] * 4)
+    for end in (b"\r", b"\n"):
+        (tmp_path / "a.pgm").write_bytes(b"P5\r\n4 4\r\n255" + end + pixels)
+        assert decode(tmp_path / "a.pgm", 4)[..., 0].ravel().tolist() == list(pixels)
+
+
 @pytest.mark.parametrize(
     "content, name, message",
     [
@@ -233,6 +257,16 @@ def test_fax_codes_are_refused_because_their_damage_cannot_be_seen(tmp_path, com
     path = save(Image.new("1", (40, 40), 1), tmp_path / "a.tif", compression=compression)
     with pytest.raises(ValueError, match=f"a.tif: .*coded as a fax .{compression}.*save it as PNG"):
         decode(path, 8)
+
+
+def test_jpegs_in_a_tiff_are_as_large_as_it_says(tmp_path):
+    path = save(PICTURE.resize((64, 64)), tmp_path / "a.tif", compression="jpeg", quality=95)
+    assert corners(decode(path, 16)) == "rgbw"
+    content, width = path.read_bytes(), struct.pack("<HHII", 256, 4, 1, 64)
+    width = width if width in content else struct.pack("<HHIHH", 256, 3, 1, 64, 0)
+    path.write_bytes(content.replace(width, width[:8] + struct.pack("<I", 640)))
+    with pytest.raises(ValueError, match="a.tif: .*its JPEG data has 64×64 pixels where 640×64 are announced"):
+        decode(path, 16)
 
 
 def test_a_colour_profile_is_passed_over(tmp_path):

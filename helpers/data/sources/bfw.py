@@ -14,6 +14,12 @@ from helpers.data.sources.files import existing_folder, faces_from_files
 from helpers.data.vocabulary import with_common_names
 
 IMAGES = "bfw-cropped-aligned"
+# The archive was packed with the folders above: some copies unpack to Users/<name>/bfw/, others to <name>/bfw/.
+PLACES = tuple(
+    f"{release}{above}{IMAGES}"
+    for release in ("", "BFW-Release/")
+    for above in ("", f"{IMAGES}/", "Users/*/bfw/", "*/bfw/", "*/*/bfw/")
+)
 SUBGROUPS = tuple(
     f"{ethnicity}_{gender}"
     for ethnicity in ("asian", "black", "indian", "white")
@@ -53,7 +59,8 @@ def bfw(
 
     Parameters
     ----------
-    root : folder bfw-cropped-aligned, or the one above it
+    root : folder bfw-cropped-aligned, or the one that the archive was unpacked in: its images are found below
+        BFW-Release and Users/<name>/bfw as well
     target, protected, split, image_size, seed, on_error, cache : as in `load_faces`
     keep_label_errors : keep the three images known to show another person or a cartoon; by default they are
         left out and listed in `.skipped`
@@ -67,8 +74,8 @@ def bfw(
     Robinson et al., "Face Recognition: Too Bias, or Not Too Bias?", CVPR Workshops 2020.
     """
     folder = existing_folder(root, "bfw", LAYOUT)
-    inner = (folder / IMAGES, folder / "BFW-Release" / IMAGES)
-    folder = next((candidate for candidate in inner if candidate.is_dir()), folder)
+    inner = (place for pattern in PLACES for place in sorted(folder.glob(pattern)) if place.is_dir())
+    folder = next(inner, folder)
     absent = [subgroup for subgroup in SUBGROUPS if not (folder / subgroup).is_dir()]
     if absent:
         raise FileNotFoundError(f"root: {folder} has no folder {', '.join(absent)}. {LAYOUT}")

@@ -91,8 +91,8 @@ def _read(file: Path, part: str) -> pd.DataFrame:
     lacking = [column for column in ("file", *LEVELS) if column not in raw]
     if lacking:
         raise ValueError(f"{file}: lacks the column {', '.join(lacking)}; it has {', '.join(raw.columns)}")
-    once(raw["file"], file)
-    path = raw["file"].astype(str).str.strip().str.replace("\\", "/", regex=False)
+    path = raw["file"].astype("str").str.strip().str.replace("\\", "/", regex=False)
+    once(path, file)
     elsewhere = ~path.str.match(rf"{part}/[^/]+$")
     if elsewhere.any():
         raise ValueError(f"{file}: lists {path[elsewhere].iloc[0]}; expected {part}/<image>.jpg")

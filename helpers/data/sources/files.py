@@ -17,6 +17,7 @@ from helpers.data import store
 from helpers.data.base import FaceDataset
 from helpers.data.cache import cache_dir
 from helpers.data.decode import decode_all, is_image
+from helpers.data.labels import find_column, missing
 from helpers.data.sampling import SPLITS, share_identities, split_identities
 from helpers.data.stored import Stored
 from helpers.data.variants import Wish, choose_rows
@@ -176,6 +177,8 @@ def faces_from_files(
         its own cuts the people by them instead
     skipped : (path, reason) of files left out before
 
+    With `on_error="skip"` rows without a label in the columns under study are left out and listed as well.
+
     Returns
     -------
     FaceDataset; its classes and groups are those of the whole table, so all splits share codes.
@@ -198,6 +201,9 @@ def faces_from_files(
             raise ValueError(
                 f"split: {name!r} has no official split {split!r}; it has {', '.join(sorted(set(splits)))}"
             )
+    unlabelled = []
+    if on_error == "skip":
+        rows, unlabelled = _with_labels(rows, target, protected)
     if wish is not None:
         chosen = choose_rows(rows, wish, target=target, protected=protected, split=split, seed=seed)
         rows = rows.iloc[chosen.rows].reset_index(drop=True)
@@ -205,7 +211,7 @@ def faces_from_files(
     # A view of a single zero byte stands in for the images: wrong labels show before the long reading.
     FaceDataset(np.broadcast_to(np.uint8(0), (len(rows), image_size, image_size, 3)), rows, **about)
     images, kept, failed = read_images(folder, rows["path"].tolist(), image_size, on_error, cache)
-    left_out = [*skipped, *((rows["path"][i], reason) for i, reason in failed)]
+    left_out = [*skipped, *unlabelled, *((rows["path"][i], reason) for i, reason in failed)]
     faces = FaceDataset(images, rows.iloc[kept], **about, skipped=left_out)
     faces.folder = folder
     faces.chosen = None if chosen is None else chosen.report
@@ -228,6 +234,20 @@ def read_images(
             raise
         warnings.warn(f"{error}. The images are held in memory this time", stacklevel=2)
     return decode_all([os.path.join(folder, path) for path in paths], image_size, on_error=on_error)
+
+
+def _with_labels(
+    rows: pd.DataFrame, target: str, protected: str | Sequence[str]
+) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """The rows with a label in every column under study, and the others as (path, reason); all rows if none has."""
+    reason = pd.Series("", index=rows.index, dtype=object)
+    for argument, column in [("target", target), *(("protected", each) for each in np.atleast_1d(protected).tolist())]:
+        name = find_column(rows, column, argument)
+        reason = reason.where(~missing(rows[name]) | (reason != ""), f"column {name!r}: no label")
+    good = (reason == "").to_numpy()
+    if good.all() or not good.any():
+        return rows, []
+    return rows[good].reset_index(drop=True), list(zip(rows["path"][~good], reason[~good], strict=True))
 
 
 def _splits(identity: pd.Series, official: pd.Series | None, name: str, seed: int) -> np.ndarray:

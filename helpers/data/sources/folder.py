@@ -221,7 +221,7 @@ def _check_classes(top: Path, tree: pd.DataFrame, level: str, splits: dict[str, 
 
 def _join(tree: pd.DataFrame, sheet: Path) -> pd.DataFrame:
     """The tree with the columns of the attributes file beside it."""
-    raw = read_table(sheet)
+    raw = read_table(sheet, as_text="identity")
     if "path" not in raw:
         raise ValueError(f"attributes: {sheet} has no column 'path'. Columns: {', '.join(raw.columns)}")
     on_disk = {composed(path): path for path in tree["path"]}

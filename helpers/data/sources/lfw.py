@@ -61,6 +61,7 @@ def lfw(
     """
     folder = existing_folder(root, "lfw", LAYOUT)
     images = needed(folder, IMAGES, LAYOUT)
+    images = images / images.name if (images / images.name).is_dir() else images  # unpacked into a folder of the same name
     table = read_attributes(needed(folder, [ATTRIBUTES], LAYOUT))
     people = [place.name for place in sorted(images.iterdir()) if place.is_dir() and not place.name.startswith(".")]
     extra = unlisted(table, images, people, ATTRIBUTES)

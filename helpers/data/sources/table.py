@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +16,7 @@ from helpers.data.base import FaceDataset
 from helpers.data.labels import find_column, missing
 from helpers.data.registry import source
 from helpers.data.sources.files import as_on_disk, existing_folder, faces_from_files, official_splits
+from helpers.names import choose
 
 HOLDS = "a column of image paths and columns of labels"
 TRUTH = ({"yes": True, "no": False}, {"true": True, "false": False})
@@ -43,10 +45,11 @@ def table(
 
     Parameters
     ----------
-    root : path of a .csv (comma, semicolon or tab, UTF-8 with or without BOM), .tsv or .parquet file
+    root : path of a .csv (comma, semicolon or tab; UTF-8, or UTF-16 with BOM), .tsv or .parquet file
     target, protected : columns; both are needed
     split, image_size, seed, on_error, cache : as in `load_faces`
-    path : column of image paths, relative to `images` or absolute
+    path : column of image paths, relative to `images` (they may lead out of it by `..`) or absolute; each image in
+        one row
     images : folder that the paths start from; None: the table's own folder
     identity : column that says whose face it is, by which the splits keep people apart; None: the column
         `identity` if there is one, else every image counts as another person
@@ -56,26 +59,22 @@ def table(
     Raises
     ------
     FileNotFoundError : no such table or image folder.
-    ValueError : a column is missing (with the nearest and all columns), a label or path is blank, the file is
-        no table.
+    ValueError : a column is missing (with the nearest and all columns), a label or path is blank, an image is
+        listed twice, the file is no table. With on_error="skip" blank and repeated rows are left out and
+        listed instead.
     """
     if root is None:
         raise FileNotFoundError(
             f"root: the data set 'table' needs the path of your table, a .csv, .tsv or .parquet file with {HOLDS}."
         )
     file = Path(root).expanduser()
-    raw = read_table(file)
+    raw = read_table(file, as_text=identity or "identity")
     listing = ", ".join(map(str, raw.columns))
     for argument, value in (("target", target), ("protected", protected)):
         if value is None:
             raise ValueError(f"{argument}: name the column of the table to use. Columns: {listing}")
     path = find_column(raw, path, "path")
-    blank = missing(raw[path])
-    if blank.any():
-        raise ValueError(
-            f"path: {blank.sum()} of {len(raw)} rows of column {path!r} are blank (first: row "
-            f"{blank.argmax()})"
-        )
+    raw, skipped = _with_paths(raw, path, choose(on_error, ("raise", "skip"), "on_error"))
     official = None
     if split_column is not None:
         split_column = find_column(raw, split_column, "split_column")
@@ -99,17 +98,44 @@ def table(
         on_error=on_error,
         cache=cache,
         official=official,
+        skipped=skipped,
     )
 
 
-def read_table(file: Path) -> pd.DataFrame:
+def _with_paths(raw: pd.DataFrame, path: str, on_error: str) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """The rows that name an image for the first time, and the others as (path, reason)."""
+    blank = missing(raw[path])
+    again = raw[path].duplicated() & ~blank
+    problem = None
+    if blank.any():
+        problem = f"{blank.sum()} of {len(raw)} rows of column {path!r} are blank (first: row {blank.argmax()})"
+    elif again.any():
+        problem = f"{raw[path][again].iloc[0]} is listed twice ({again.sum()} repeated rows); keep one row an image"
+    if problem is None:
+        return raw, []
+    if on_error == "raise":
+        raise ValueError(f'path: {problem} (on_error="skip" leaves them out)')
+    if blank.all():
+        raise ValueError(f"path: {problem}")
+    left_out = [(f"row {row}", "names no image") for row in np.flatnonzero(blank)]
+    same = raw.astype(object).where(raw.notna(), None).astype(str).duplicated()
+    for row in np.flatnonzero(again):
+        reason = "repeats a row" if same.iloc[row] else "contradicts a row above, which counts"
+        left_out.append((str(raw[path].iloc[row]), f"row {row} {reason}"))
+    return raw[~(blank | again)].reset_index(drop=True), left_out
+
+
+def read_table(file: Path, as_text: str | None = None) -> pd.DataFrame:
     """A table of images; yes/no and true/false columns become booleans, and words lose outer blanks.
+
+    `as_text` is a column that stays as it is written, as in `tables.read`.
 
     Raises
     ------
     FileNotFoundError, ValueError : as `tables.read`.
     """
-    return tables.read(file, "root", HOLDS).apply(_tidy)
+    raw = tables.read(file, "root", HOLDS, as_text=as_text)
+    return pd.DataFrame({name: _tidy(column) for name, column in raw.items()})
 
 
 def _tidy(column: pd.Series) -> pd.Series:
@@ -123,6 +149,8 @@ def _tidy(column: pd.Series) -> pd.Series:
         words = _composed(column.str.strip())
     else:  # words beside numbers, as a Parquet file may hold them
         words = column.map(lambda value: value.strip() if isinstance(value, str) else value)
+    if any(isinstance(value, (list, dict, np.ndarray)) for value in words.iloc[:FIRST_LOOK]):
+        return column  # nested Parquet columns, which may lie beside those under study
     if not _is_truth(words.iloc[:FIRST_LOOK].dropna().unique()):  # most columns of words end here, a million paths too
         return words
     spellings = words.dropna().unique()

@@ -18,6 +18,7 @@ LAYOUT = (
     "Get UTKFace (aligned and cropped faces) from https://susanqq.github.io/UTKFace/ (see data/README.md) and give the folder "
     "UTKFace, or the one above it, with images called <age>_<gender>_<race>_<datetime>.jpg or ….jpg.chip.jpg."
 )
+INNER = ("UTKFace/UTKFace", "UTKFace", "utkface_aligned_cropped/UTKFace")
 GENDERS = {"0": "male", "1": "female"}
 RACES = {"0": "White", "1": "Black", "2": "Asian", "3": "Indian", "4": "Other"}
 OLDEST = 120
@@ -57,7 +58,7 @@ def utkface(
     Zhang, Song & Qi, "Age Progression/Regression by Conditional Adversarial Autoencoder", CVPR 2017.
     """
     folder = existing_folder(root, "utkface", LAYOUT)
-    folder = folder / "UTKFace" if (folder / "UTKFace").is_dir() else folder
+    folder = next((folder / inner for inner in INNER if (folder / inner).is_dir()), folder)
     names = sorted(name for name in os.listdir(folder) if not name.startswith(".") and is_image(Path(name)))
     table, skipped = read_names(pd.Series([printable(name) for name in names], dtype=str))
     if table.empty:
