@@ -483,7 +483,8 @@ def wish_of_recipe(file: str, root, given: dict[str, Any]) -> dict[str, Any]:
     """What a recipe says, in the form of `wish`, and under "recipe" the file itself."""
     from helpers.data import recipe
 
-    said = [f"--{name.replace('_', '-')}" for name, value in given.items() if value and name not in ("data", "root")]
+    open_ = ("data", "root")
+    said = [f"--{name.replace('_', '-')}" for name, value in given.items() if value not in (None, []) and name not in open_]
     if said:
         raise ValueError(f"{', '.join(said)}: the recipe {file} says that already; leave it out, or give the data by name")
     found = next(iter(recipe.read(file).values()))
@@ -585,7 +586,7 @@ def told(faces, judge):
         typer.echo(f"The model learned {' | '.join(known)}; here it is judged on {' | '.join(faces.classes)}", err=True)
     if faces.skipped:
         path, reason = faces.skipped[0]
-        typer.echo(f"Skipped {len(faces.skipped)} files of {faces.name}, such as {path}: {reason}", err=True)
+        typer.echo(f"Skipped {len(faces.skipped)} files of {faces.source['name']}, such as {path}: {reason}", err=True)
     return faces
 
 
