@@ -584,6 +584,9 @@ def told(faces, judge):
     known = tuple(getattr(judge, "classes", None) or faces.classes)
     if known != faces.classes:
         typer.echo(f"The model learned {' | '.join(known)}; here it is judged on {' | '.join(faces.classes)}", err=True)
+    if faces.chosen is not None:
+        came = as_markdown(faces.chosen.round(4))
+        typer.echo(f"{faces.name} ({faces.split}), a variant of {len(faces)} images:\n{came}", err=True)
     if faces.skipped:
         path, reason = faces.skipped[0]
         typer.echo(f"Skipped {len(faces.skipped)} files of {faces.source['name']}, such as {path}: {reason}", err=True)

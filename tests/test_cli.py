@@ -318,6 +318,7 @@ def test_a_recipe_takes_the_place_of_a_data_set(photos, tmp_path, capsys, monkey
     small = ["--epochs", "1", "--batch-size", "16"]
     code, _, err = run(capsys, "train", *data, *variant, *small, "--balance", "class", "--out", "m")
     assert code == 0, err
+    assert "(train), a variant of" in err and "| site=a, mood=happy | 0.3 |" in err
     code, _, err = run(capsys, "train", "--data", "m.json", *small, "--balance", "class", "--out", "again")
     assert code == 0, err
     first, second = models.load("m"), models.load("again")
