@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
@@ -219,6 +219,40 @@ def test_nonsense_is_refused_by_name(originals, keys, value, message):
     put(recipe, keys, value)
     with pytest.raises(ValueError, match=message):
         recall(recipe)
+
+
+def places(value, way=()):
+    """Every place in nested dicts and lists, as the keys that lead there."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value[:3]) if isinstance(value, list) else ()
+    for key, each in inner:
+        yield (*way, key)
+        yield from places(each, (*way, key))
+
+
+JUNK = (None, 0, -1, 3, 1.5, True, "", "x", "0-3", [], [1], [[]], {}, {"of": 3}, 10**30, "\ud800")
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_any_junk_anywhere_is_a_value_error_or_harmless(originals, data):
+    faces = load_faces("table", root=originals / "table" / "faces.csv", target="smiling", protected="male", image_size=8,
+                       variant={"male": 0.4})  # fmt: skip
+    part_of = faces.relabel("male", "smiling").variant({"correlation": 0}).subset([0, 3, 1])
+    recipe = part_of.recipe
+    *way, last = data.draw(st.sampled_from([place for place in places(recipe) if place[0] != "versions"]))
+    part = recipe
+    for key in way:
+        part = part[key]
+    if data.draw(st.booleans()):
+        part[last] = data.draw(st.sampled_from(JUNK))
+    else:
+        del part[last]
+    try:
+        again = recall(recipe)
+    except (ValueError, FileNotFoundError) as error:
+        assert str(error)
+    else:
+        assert again.table["path"].tolist() == part_of.table["path"].tolist() and (again.images == part_of.images).all()
 
 
 def test_files_that_are_no_recipes_are_named(tmp_path):

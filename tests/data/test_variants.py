@@ -279,6 +279,14 @@ def test_the_configuration_of_detoxai_runs_as_it_is_and_keeps_people_apart(celeb
     assert parts["test"].chosen["wanted"].tolist()[:1] == [0.5]
 
 
+def test_each_split_may_have_a_correlation_of_its_own(celeba):
+    wish = {"splits": {"train": {"correlation": 0.7}, "test": {"correlation": 0}}}
+    for split, phi in (("train", 0.7), ("test", 0)):
+        faces = load_faces("celeba", root=celeba, split=split, image_size=8, variant=wish)
+        assert np.corrcoef(faces.targets, faces.group)[0, 1] == pytest.approx(phi, abs=2 / len(faces) ** 0.5) and len(faces) > 20
+        assert (faces.table["path"] <= "000144.jpg").all() == (split == "train")  # without fractions the official splits stay
+
+
 def test_only_the_chosen_images_are_read_and_each_keeps_its_labels(celeba, monkeypatch):
     whole = load_faces("celeba", root=celeba, split="train", image_size=8)
     seen = []
