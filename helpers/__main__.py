@@ -520,7 +520,8 @@ def wish_of_recipe(file: str, root, given: dict[str, Any]) -> dict[str, Any]:
     """What a recipe says, in the form of `wish`, and under "recipe" the file itself."""
     from helpers.data import recipe
 
-    said = [f"--{name.replace('_', '-')}" for name, value in given.items() if value and name not in ("data", "root")]
+    open_ = ("data", "root")
+    said = [f"--{name.replace('_', '-')}" for name, value in given.items() if value not in (None, []) and name not in open_]
     if said:
         raise ValueError(f"{', '.join(said)}: the recipe {file} says that already; leave it out, or give the data by name")
     found = next(iter(recipe.read(file).values()))
@@ -620,9 +621,12 @@ def told(faces, judge):
     known = tuple(getattr(judge, "classes", None) or faces.classes)
     if known != faces.classes:
         typer.echo(f"The model learned {' | '.join(known)}; here it is judged on {' | '.join(faces.classes)}", err=True)
+    if faces.chosen is not None:
+        came = as_markdown(faces.chosen.round(4))
+        typer.echo(f"{faces.name} ({faces.split}), a variant of {len(faces)} images:\n{came}", err=True)
     if faces.skipped:
         path, reason = faces.skipped[0]
-        typer.echo(f"Skipped {len(faces.skipped)} files of {faces.name}, such as {path}: {reason}", err=True)
+        typer.echo(f"Skipped {len(faces.skipped)} files of {faces.source['name']}, such as {path}: {reason}", err=True)
     return faces
 
 

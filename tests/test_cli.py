@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ import helpers
 from helpers import __main__ as cli
 from helpers import models
 from helpers.bias import compare
+from helpers.data import recipe
 
 
 @pytest.fixture
@@ -274,7 +276,7 @@ def test_the_five_verbs_in_a_row_on_a_table_of_ones_own(photos, tmp_path, capsys
     page = (tmp_path / "r.html").read_text()
     assert "Mood by site" in page and "DFR" in page
     left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"models", "a.png", "edited", "r.html"}
+    assert left == {"models", "a.png", "edited", "r.html", "r.data.json"}
 
 
 def test_options_that_decide_the_splits_are_remembered_and_skipped_files_told(photos, tmp_path, capsys, monkeypatch):
@@ -306,6 +308,49 @@ def test_options_that_decide_the_splits_are_remembered_and_skipped_files_told(ph
     # the same faces under another question: it is said, since the number of classes fits
     code, _, err = run(capsys, "audit", "--model", "m", "--target", "site", "--protected", "mood", "--n-boot", "20")
     assert code == 0 and "The model learned calm | happy; here it is judged on a | b" in err
+
+
+def test_a_recipe_takes_the_place_of_a_data_set(photos, tmp_path, capsys, monkeypatch):
+    """What a verb wrote beside its result is `--data` of the next: the same rows, so the same bytes and numbers."""
+    monkeypatch.chdir(tmp_path)
+    data = ["--data", photos / "faces.csv", "--target", "mood", "--protected", "site", "--image-size", "16", "--seed", "5"]
+    variant = ["-o", 'variant={"site=a, mood=happy": 0.3}']
+    small = ["--epochs", "1", "--batch-size", "16"]
+    code, _, err = run(capsys, "train", *data, *variant, *small, "--balance", "class", "--out", "m")
+    assert code == 0, err
+    assert "(train), a variant of" in err and "| site=a, mood=happy | 0.3 |" in err
+    code, _, err = run(capsys, "train", "--data", "m.json", *small, "--balance", "class", "--out", "again")
+    assert code == 0, err
+    first, second = models.load("m"), models.load("again")
+    assert first.info["rows"] == second.info["rows"] and set(first.info["rows"]) == {"train", "validation"}
+    assert first.info["loaded"] == second.info["loaded"] and "variant" not in first.info["loaded"]["option"]
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+    report = ["report", "--model", "m", "--attribution", "saliency"]
+    code, _, err = run(capsys, *report, "--debias", "DFR", "--out", "r.html")
+    assert code == 0, err
+    assert set(recipe.read("r.data.json")) == {"train", "validation", "mitigation", "test"}
+    code, out, err = run(capsys, "audit", "--model", "m", "--n-boot", "20")
+    assert code == 0 and run(capsys, "audit", "--model", "m", "--n-boot", "20", "--data", "r.data.json")[1] == out
+    code, out, err = run(capsys, "debias", "--model", "m", "--method", "LEACE", "--out", "edited")
+    assert code == 0, err
+    assert run(capsys, "debias", "--model", "m", "--method", "LEACE", "--data", "r.data.json")[1].count("LEACE") == 1
+    assert set(models.load("edited/LEACE").info["rows"]) == {"train", "validation", "mitigation", "test"}
+
+    lone = helpers.load_faces(
+        "table", root=photos / "faces.csv", target="mood", protected="site", image_size=16, seed=5, split="test"
+    ).subset(range(8))
+    Path("lone.json").write_text(json.dumps(lone.recipe))
+    code, out, err = run(capsys, "audit", "--model", "m", "--n-boot", "20", "--data", "lone.json")
+    assert code == 0 and f"(n = {(lone.group == 0).sum()})" in out
+    for arguments, message in [
+        (["audit", "--model", "m", "--data", "m.json"], "m.json holds rows for train, validation, and none for test"),
+        (["audit", "--model", "m", "--data", "lone.json", "--seed", "0"], "--seed: the recipe lone.json says that already"),
+        (["debias", "--model", "m", "--data", "lone.json"], "holds one set of rows, and none for mitigation"),
+        (["audit", "--model", "m", "--data", "absent.json"], "absent.json does not exist"),
+    ]:
+        code, _, err = run(capsys, *arguments)
+        assert code == 2 and message in err
 
 
 def test_a_warning_is_one_sentence_without_a_line_of_code(capsys, predictions, monkeypatch):

@@ -14,7 +14,7 @@ from helpers.data.registry import SOURCES, find_source, source
 from helpers.data.sampling import SPLITS, balanced, split_identities
 from helpers.data.sources.files import choosing
 from helpers.data.suspicious import Suspicious, suspicious
-from helpers.data.variants import read
+from helpers.data.variants import read as read_variant
 from helpers.names import choose
 
 __all__ = [
@@ -55,7 +55,8 @@ def load_faces(
     seed : int, non-negative
     variant : wanted shares of attribute combinations, `{"woman, not smiling": 0.1, …}`, a correlation of target and
         protected attribute, `{"correlation": 0.8}`, DetoxAI's configuration, or another form of
-        `helpers.data.variants.read`. Of the split, as many rows as have them are read; `.chosen` is the report
+        `helpers.data.variants.read`. Of the split, as many rows as have them are read; `.chosen` is the report. What
+        `on_error="skip"` then leaves out is not made up for
     **options : the data set's own options, as in the signature of its function, such as `on_error="skip"`,
         which lists unreadable images in `.skipped` and goes on, and for photographs `cache=`: "auto" decodes 20,000
         images (or 1 GB of pixels) and more once, into a file in the cache folder from which they are read as needed;
@@ -93,9 +94,9 @@ def load_faces(
     given = {"root": root, "target": target, "protected": protected}
     options.update({key: value for key, value in given.items() if value is not None})
     split = choose(split, (*SPLITS, "all"), "split")
-    wish = None if variant is None else read(variant)
+    wish = None if variant is None else read_variant(variant)
     if wish is not None:
-        wish.of(split)  # a split without a wish is named before anything is read
+        wish.of(split), wish.fractions  # what cannot be is named before anything is read
     with choosing(wish):
         faces = function(split=split, image_size=image_size, seed=seed, **options)
     if wish is not None and faces.chosen is None:  # a source that does not read files

@@ -53,8 +53,8 @@ class Wish:
         given = {split: wish.fraction for split, wish in self.splits.items() if wish.fraction is not None}
         if not given and self.fraction is None:
             return None
-        if len(given) < len(self.splits):
-            raise ValueError("variant: either every split has a fraction, or none")
+        if not given or len(given) < len(self.splits):
+            raise ValueError("variant: fraction: a split's share of the people; every entry of splits has one, or none")
         whole = 1.0 if self.fraction is None else self.fraction
         return {split: whole * share for split, share in given.items()}
 
@@ -139,6 +139,8 @@ def _from_dict(said: Mapping) -> Wish:
         raise ValueError(f"variant: size: expected a whole number of at least 1, got {size!r}")
     if fraction is not None:
         fraction = _number(fraction, "fraction", 0)
+        if fraction == 0:
+            raise ValueError("variant: fraction: a split without people came; leave it out of splits")
     wish = Wish(size=None if size is None else int(size), fraction=fraction)
     if "correlation" in said:
         return replace(wish, correlation=_number(said["correlation"], "correlation", -1))
@@ -365,10 +367,10 @@ def _contradiction(names: list[str], cover: np.ndarray, shares: np.ndarray, coun
         if fewer and _largest(cover[fewer], shares[fewer], counts)[0] < 1:
             left = fewer
     said = ", ".join(f"{names[r]!r} {shares[r]:.4g} ({int(cover[r] @ counts)} images)" for r in left)
-    outside = int(counts[~cover[left].any(0)].sum())
+    several, none = int(counts[cover[left].sum(0) > 1].sum()), int(counts[~cover[left].any(0)].sum())
     return (
-        f"variant: these shares cannot hold together: {said}; they sum to {shares[left].sum():.4g}, and {outside} images fit "
-        "none of these combinations"
+        f"variant: these shares cannot hold together: {said}; they sum to {shares[left].sum():.4g}, and {none} images fit none "
+        f"of these combinations, {several} more than one"
     )
 
 

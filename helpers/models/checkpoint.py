@@ -37,7 +37,8 @@ def save(model: nn.Module, path: str | os.PathLike, **metadata) -> Path:
     """Write `path`.safetensors and `path`.json, each through a temporary file and a rename.
 
     The JSON holds the architecture, classes, image size, edits, history, the versions of torch, torchvision
-    and candor, a checksum of the weights, and `metadata`.
+    and candor, a checksum of the weights, `metadata`, and what `train` wrote down: its settings, and recipes of
+    the rows of training and validation (`info: rows`), which `helpers.data.recall(path)` loads again.
 
     Parameters
     ----------

@@ -168,6 +168,10 @@ def data(faces) -> Section:
         "not identities.",
         Table.of(shown, f"Faces by group (rows) and annotated {words(faces.target).lower()} (columns)"),
     ]
+    if getattr(faces, "chosen", None) is not None:
+        wanted = ["the rest" if np.isnan(share) else f"{share:.3f}" for share in faces.chosen["wanted"]]
+        chosen = faces.chosen.assign(wanted=wanted)
+        parts.append(Table.of(chosen, "A variant: wanted shares of the images, how many there were, and what was achieved"))
     cells = [
         (int(n), f"“{group}”, “{label}”") for group, row in counts.iterrows() for label, n in row.items()
     ]

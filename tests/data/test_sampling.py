@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.data import FaceDataset, balanced, split_identities
+from helpers.data.sampling import share_identities
 
 people = st.lists(st.integers(0, 60), min_size=20, max_size=120).filter(lambda ids: len(set(ids)) >= 3)
 
@@ -35,6 +36,17 @@ def test_the_shares_of_people_are_the_fractions_to_within_one_person(n, parts):
             n < 30
         )  # tiny sets lend a person to an empty split
         assert (count > 0) == (fraction > 0)
+
+
+@given(people, st.tuples(*[st.integers(1, 5)] * 2), st.integers(0, 99))
+def test_shares_of_people_by_other_names_leave_the_rest_out(identities, parts, seed):
+    shares = {"train": parts[0] / 12, "test": parts[1] / 12}
+    splits = share_identities(pd.Series(identities), shares, seed)
+    people = pd.Series(splits).groupby(identities).agg(["nunique", "first"])
+    assert (people["nunique"] == 1).all()
+    for name, share in {**shares, "": 1 - sum(parts) / 12}.items():
+        count = (people["first"] == name).sum()
+        assert count >= (share > 1e-9) and (abs(count - share * len(people)) < 1 or len(people) < 30)
 
 
 def test_shares_count_people_not_images():

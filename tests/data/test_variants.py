@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from helpers.data import FaceDataset, load_faces
+from helpers.data import FaceDataset, load_faces, recall
 from helpers.data.variants import correlation_shares, read, variant
 
 CELEBA_VARIANT_CONFIG = {  # DetoxAI's own example, as its code has it
@@ -202,6 +202,7 @@ def test_a_missing_label_is_never_taken_and_is_told():
         ({"shares": {"a": 0.5}, "size": 41}, "at most 30; 'a' has 15 and would need 20.5"),
         ({"balancing": [{"percentage": 0.1}]}, "balancing: expected"),
         ({"splits": {"trian": {"a": 0.5}}}, "Did you mean 'train'"),
+        ({"shares": {"a": 0.5}, "fraction": 0}, "a split without people"),
         ({"splits": {"unlearn": {"a": 0.5}, "val": {"a": 0.5}}}, "'validation' is named twice"),
         ({"splits": {"train": {"shares": {"a": 0.5}, "fraction": 0.8}, "test": {"shares": {"a": 0.5}, "fraction": 0.3}}},
          "sum to 1.1"),
@@ -274,7 +275,16 @@ def test_the_configuration_of_detoxai_runs_as_it_is_and_keeps_people_apart(celeb
     for split in ("validation", "test"):
         both = parts[split].table[["Male", "Smiling"]].all(axis=1)
         assert abs(both.sum() - 0.5 * len(both)) < 1 and len(both) > 10
+    assert (recall(parts["train"].recipe).images == parts["train"].images).all()
     assert parts["test"].chosen["wanted"].tolist()[:1] == [0.5]
+
+
+def test_each_split_may_have_a_correlation_of_its_own(celeba):
+    wish = {"splits": {"train": {"correlation": 0.7}, "test": {"correlation": 0}}}
+    for split, phi in (("train", 0.7), ("test", 0)):
+        faces = load_faces("celeba", root=celeba, split=split, image_size=8, variant=wish)
+        assert np.corrcoef(faces.targets, faces.group)[0, 1] == pytest.approx(phi, abs=2 / len(faces) ** 0.5) and len(faces) > 20
+        assert (faces.table["path"] <= "000144.jpg").all() == (split == "train")  # without fractions the official splits stay
 
 
 def test_only_the_chosen_images_are_read_and_each_keeps_its_labels(celeba, monkeypatch):
@@ -300,5 +310,12 @@ def test_drawn_faces_take_a_variant_and_a_split_without_a_wish_is_named(celeba):
     assert abs((faces.targets & faces.group).sum() - 0.5 * len(faces)) < 1
     with pytest.raises(ValueError, match="no wish for the split 'all'; it has train, test, validation"):
         load_faces("celeba", root=celeba, split="all", variant=CELEBA_VARIANT_CONFIG)
+    for wish in (
+        {"shares": {"woman": 0.5}, "fraction": 0.5},
+        {"splits": {"train": {"woman": 0.5}}, "fraction": 0.5},
+        {"splits": {"train": {"shares": {"woman": 0.5}, "fraction": 0.5}, "test": {"woman": 0.5}}},
+    ):
+        with pytest.raises(ValueError, match="every entry of splits has one, or none"):
+            load_faces("celeba", root=celeba, split="train", variant=wish)
     with pytest.raises(ValueError, match="fraction of the people is cut where they are loaded"):
         load_faces("illustrated", n=60, image_size=8, progress=False, variant=CELEBA_VARIANT_CONFIG)

@@ -253,3 +253,10 @@ def test_values_are_written_for_people():
         "a and b",
         "a, b and c",
     ]
+
+
+def test_a_variant_is_reported_with_what_was_wanted_and_achieved(model, faces, tmp_path):
+    part = faces.variant({"age=rare": 0.1})
+    path = helpers.report(model, part, tmp_path / "r.html", attributions=(), n_boot=20)
+    texts = Outline(path.read_text()).texts
+    assert "age=rare" in texts and "the rest" in texts and "has no more: this sets the size" in texts
