@@ -1,11 +1,12 @@
-"""How long looking at data first takes: measures, copies, leaks, suspicious labels, on many faces kept on disk.
+"""How long looking at data first takes: measures of the pictures, and copies among them, on many faces kept on disk.
 
     python benchmarks/looking.py [--n 200000] [--side 64]
 
 The faces are the 400 ORL photographs, each copied with shifts, light and noise of its own, so that hashes crowd as those of
 aligned faces do; 0.5 % are exact copies of others and 0.5 % compressed again. They are read from a memory-mapped file, as a large
-data set would be. One thread unless OMP_NUM_THREADS says otherwise; memory is the process's peak beside what the imports take,
-pages of the mapped file not counted (RssAnon). Results: benchmarks/results/looking.md.
+data set would be. One thread unless OMP_NUM_THREADS says otherwise. Seconds of processor time, and by the clock, which other work
+on the machine lengthens; memory is the growth of the process's own (RssAnon: pages of the mapped file are not counted).
+Results: benchmarks/results/looking.txt.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ def main() -> None:
         found, *cost = timed(lambda: duplicates(images))
         rows.append(("copies", *cost))
     pairs = set(zip(found["first"], found["second"], strict=True))
-    print(f"{arguments.n:,} faces of {arguments.side} px\n\n| work | s | MB |\n|---|---|---|")
-    for name, seconds, megabytes in rows:
-        print(f"| {name} | {seconds:.1f} | {megabytes:.0f} |")
+    print(f"{arguments.n:,} faces of {arguments.side} px\n\n| work | processor, s | clock, s | MB |\n|---|---:|---:|---:|")
+    for name, *numbers in rows:
+        print(f"| {name} | " + " | ".join(f"{number:.0f}" for number in numbers) + " |")
     print(f"\nplanted and found: {len(exact & pairs):,} of {len(exact):,} exact copies, "
           f"{len(again & pairs):,} of {len(again):,} compressed again; other pairs {len(pairs - exact - again):,}")  # fmt: skip
 
@@ -74,7 +75,7 @@ def make(path: Path, n: int, side: int):
 
 
 def timed(work):
-    """Result, seconds, and the greatest growth of private memory in MB."""
+    """Result, seconds of processor and clock, and the greatest growth of private memory in MB."""
     start, peak, done = private(), [0.0], threading.Event()
 
     def watch():
@@ -83,14 +84,14 @@ def timed(work):
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    begun = time.perf_counter()
+    begun, used = time.perf_counter(), time.process_time()
     try:
         result = work()
     finally:
-        seconds = time.perf_counter() - begun
+        seconds, used = time.perf_counter() - begun, time.process_time() - used
         done.set()
         watcher.join()
-    return result, seconds, max(peak[0], private()) - start
+    return result, used, seconds, max(peak[0], private()) - start
 
 
 def private() -> float:

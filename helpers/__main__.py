@@ -1,4 +1,4 @@
-"""The public verbs as a command line: `python -m helpers prepare|train|audit|attribute|debias|report|leaderboard|fetch --help`.
+"""The public verbs as a command line: `python -m helpers prepare|train|card|audit|attribute|debias|report|leaderboard|fetch --help`.
 
 Exit codes: 0 it worked, 2 wrong usage or input (one or two sentences on stderr), 130 interrupted, 1 anything
 unexpected.
@@ -194,6 +194,54 @@ def train(
     path = models.save(trained, out, loaded=remembered(wanted))
     typer.echo(trained.history.round(4).to_string(index=False))
     typer.echo(f"Saved {path}")
+
+
+@app.command()
+def card(
+    out: Annotated[Path | None, typer.Option(help="The card: .md, .html (with its figure) or .json. [printed]")] = None,
+    data: Data = "illustrated",
+    root: Root = None,
+    target: Target = None,
+    protected: Protected = None,
+    image_size: ImageSize = None,
+    seed: Seed = None,
+    option: Option = None,
+    split: Annotated[str, typer.Option(help="The split that the card describes: train, validation, test or all.")] = "train",
+    test_split: Annotated[str, typer.Option(help="The split that shall share nobody with it (but for --split all).")] = "test",
+    about: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=TEXT", help="What you know beside the data, such as licence=…, purpose=…; repeatable."),
+    ] = None,
+) -> None:
+    """Look at the data first: counts, holes, sizes, light by group, copies, leaks, suspicious labels, open questions."""
+    if out is not None:
+        choose(check(out, "--out").suffix, (".md", ".html", ".json"), "--out (its ending)")
+    from helpers.data import card as look
+    from helpers.data import table_card, tables
+    from helpers.data.labels import missing
+
+    known = dict(named(text, "--about") for text in about or [])
+    wanted = wish(None, data, root, target, protected, image_size, seed, option)
+    if split == test_split:
+        raise ValueError(f"--split and --test-split are both {split!r}; a split shares everybody with itself")
+    found = None
+    file = Path(data).expanduser()
+    if file.is_file() and target is not None and protected:
+        raw = tables.read(file, "--data", "a row an image")
+        named_here = [column for column in (target, *protected) if column in raw]
+        if any(missing(raw[column]).any() for column in named_here):
+            typer.echo("Labels are missing, so the card is that of the table alone.", err=True)
+            found = table_card(raw, target, protected, name=file.stem, about=known)
+    if found is None:
+        faces = load(wanted, split)
+        found = look(faces, None if split == "all" else load(wanted, test_split), about=known, seed=wanted["seed"])
+    if out is None:
+        typer.echo(found.to_markdown())
+    else:
+        from helpers.plots import use
+
+        use()
+        typer.echo(f"Wrote {found.save(out)}")
 
 
 @app.command()
@@ -630,11 +678,17 @@ def told(faces, judge):
     return faces
 
 
-def pair(text: str) -> tuple[str, Any]:
-    """ "name=value"; the value is read as JSON where it is JSON, else as text."""
+def named(text: str, argument: str) -> tuple[str, str]:
+    """ "name=text" as a pair."""
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
-        raise ValueError(f"--option: expected NAME=VALUE, got {text!r}")
+        raise ValueError(f"{argument}: expected NAME=VALUE, got {text!r}")
+    return name, value
+
+
+def pair(text: str) -> tuple[str, Any]:
+    """ "name=value"; the value is read as JSON where it is JSON, else as text."""
+    name, value = named(text, "--option")
     try:
         return name, json.loads(value)
     except json.JSONDecodeError:

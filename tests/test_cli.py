@@ -407,3 +407,33 @@ def test_a_model_of_another_library_is_audited_and_looked_into(photos, tmp_path,
     ):
         code, _, err = run(capsys, "audit", "--model", given[0], "--preprocessing", given[1], *data)
         assert code == 2 and message in err
+
+
+def test_a_card_is_written_in_each_form_and_printed(capsys, tmp_path):
+    asked = ["card", "--data", "orl", "--protected", "woman", "--image-size", "16"]
+    code, out, _ = run(capsys, *asked, "--about", "purpose=to teach")
+    assert code == 0 and out.startswith("# Data card: orl") and "Purpose: to teach" in out and "0 people are in both" in out
+    for name in ("card.md", "card.html", "card.json"):
+        code, out, _ = run(capsys, *asked, "--split", "all", "--out", tmp_path / name)
+        assert code == 0 and "Wrote" in out and (tmp_path / name).stat().st_size > 1000
+    assert "<img" in (tmp_path / "card.html").read_text()
+    assert json.loads((tmp_path / "card.json").read_text())["leaks"] is None
+    for wrong, message in (
+        (["--out", tmp_path / "card.pdf"], "--out"),
+        (["--about", "purpos=x"], "purpose"),
+        (["--about", "purpose"], "--about: expected NAME=VALUE"),
+        (["--split", "test"], "shares everybody with itself"),
+    ):
+        code, _, error = run(capsys, *asked, *wrong)
+        assert code == 2 and message in error
+
+
+def test_a_table_with_missing_labels_has_a_card(capsys, tmp_path):
+    rows = [(f"{k}.png", "" if k == 4 else "yes" if k % 2 else "no", "fm"[k // 6]) for k in range(12)]
+    for name, *_ in rows:
+        Image.new("RGB", (12, 12)).save(tmp_path / name)
+    pd.DataFrame(rows, columns=["path", "y", "g"]).to_csv(tmp_path / "faces.csv", index=False)
+    code, out, error = run(capsys, "card", "--data", tmp_path / "faces.csv", "--target", "y", "--protected", "g")
+    assert code == 0 and "Labels are missing" in error and "1 of 12 rows lack the target or a group" in out
+    code, _, error = run(capsys, "card", "--data", tmp_path / "faces.csv", "--target", "nothing", "--protected", "g")
+    assert code == 2 and "no column 'nothing'" in error

@@ -171,6 +171,7 @@ class DataCard:
         doubted = self.suspicious and {
             "accuracy": self.suspicious.accuracy,
             "by_group": _records(self.suspicious.by_group),
+            "by_cell": _records(self.suspicious.by_cell),
             "marked": _records(self.suspicious.table[self.suspicious.table["marked"]]),
             "note": self.suspicious.note,
         }
@@ -289,10 +290,10 @@ class DataCard:
             marked = self.suspicious.table[self.suspicious.table["marked"]].drop(columns="marked")
             if len(marked):
                 parts.append(("Marked labels" + _first(marked), _texts(marked.head(SHOWN))))
-                by = self.suspicious.by_group
+                by = self.suspicious.by_cell
                 cells = [f"{r.value:.1%} [{r.low:.1%}, {r.high:.1%}]" for r in by.itertuples()]
-                shares = pd.DataFrame({"group": by["group"], "marked": cells, "pictures": by["n"]})
-                parts.append(("Share of marked labels by group", shares))
+                shares = pd.DataFrame({"group, class": by["group"], "marked": cells, "pictures": by["n"]})
+                parts.append(("Share of marked labels by group and class", shares))
         return parts
 
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 GRID, DIRECTIONS = 8, 8
 STRENGTH = 0.01  # inverse regularisation: of 0.1, 0.01 and 0.001 the one that found most planted flips on drawn faces
 CAVEAT = (
-    "A marked label is one that a simple model of other people's pictures contradicts. Hard pictures, and people who look "
-    "unlike the majority, are marked as well as wrong labels; to drop what is marked would drop more of them than of others."
+    "A marked label is one that a simple model of other people's pictures contradicts. Hard pictures, people who look unlike "
+    "the majority, and the rare combinations of group and class are marked as well as wrong labels; to drop what is marked would "
+    "drop more of them than of others."
 )
 
 
@@ -34,13 +35,15 @@ class Suspicious:
         where the table has them, `path` and `identity`. `confidence` is the probability of the label by a model fitted on
         other people's pictures, `margin` that minus the largest of another class, `suggested` that class. `marked` are those
         that confident learning counts as wrong. Rows of a class that no other person has are not judged (NaN).
-    by_group : DataFrame `measure, group, value, low, high, n, people`: share of marked labels in each group
+    by_group, by_cell : DataFrame `measure, group, value, low, high, n, people`: share of marked labels in each group, and in each
+        group and class ("group, class")
     accuracy : balanced accuracy of that model on people it has not seen; near 1 / classes the ranking says nothing
     note : what the ranking can and cannot say
     """
 
     table: pd.DataFrame
     by_group: pd.DataFrame
+    by_cell: pd.DataFrame
     accuracy: float
     note: str = CAVEAT
 
@@ -105,7 +108,8 @@ def suspicious(
     right = (probability.argmax(1) == label)[judged]
     accuracy = np.mean([right[label[judged] == code].mean() for code in np.unique(label[judged])]) if judged.any() else np.nan
     groups = np.array(faces.groups, dtype=object)[faces.group]
-    return Suspicious(table, by_group(marked, groups, person), float(accuracy))
+    cells = groups + ", " + np.array(faces.classes, dtype=object)[label]
+    return Suspicious(table, by_group(marked, groups, person), by_group(marked, cells, person), float(accuracy))
 
 
 def gist(images: np.ndarray) -> np.ndarray:

@@ -93,6 +93,14 @@ def mean_faces(dataset: FaceDataset, by: str = "cell") -> Figure:
     Returns
     -------
     Figure; an empty cell stays white and says "no images".
+
+    Examples
+    --------
+    The figure of Robinson et al. (2020), females above males and one column an ethnicity, from your copy of Balanced Faces in
+    the Wild (here the faces are cut to their central square):
+
+    >>> bfw = load_faces("bfw", root="BFW-Release", target="ethnicity", protected="gender", split="all")  # doctest: +SKIP
+    >>> mean_faces(bfw)  # doctest: +SKIP
     """
     by = choose(by, ("target", "group", "cell"), "by")
     # One row or one column of panels stands for "no distinction" by the other label.

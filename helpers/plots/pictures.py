@@ -130,7 +130,8 @@ def explained(gaps: pd.DataFrame, statistic: str | None = None, *, confidence: f
         mine = (rows["verdict"] == verdict).to_numpy()
         some = rows[mine].rename(columns={"equal": "value", "equal_low": "low", "equal_high": "high"})
         points(ax, some, position[mine], colour, marker, verdict)
-    ax.set_yticks(position, [f"equal {row.measure} ({row.covered:.0%})" for row in rows.itertuples()])
+    named = rows["measure"].replace({"clipped": "clipping"})
+    ax.set_yticks(position, [f"equal {name} ({share:.0%})" for name, share in zip(named, rows["covered"], strict=True)])
     ax.set_ylim(-0.6, len(rows) - 0.4)
     name = statistic.replace("_", " ")
     ax.set_xlabel(

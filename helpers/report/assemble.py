@@ -14,8 +14,9 @@ from torch import nn
 
 import helpers
 from helpers import attribution
+from helpers.bias import explanations
 from helpers.bias.gaps import NAMED
-from helpers.data import recipe
+from helpers.data import card, recipe
 from helpers.data.sampling import spread
 from helpers.debiasing.result import readable
 from helpers.files import check
@@ -93,7 +94,8 @@ def report(
     judged = audit_of(found, faces, **options)
     with plt.rc_context():  # the page looks the same whatever the caller has set for figures, which stays set
         use()
-        sections = [data(faces), bias(judged, confidence)]
+        sections = [data(faces), pictured(faces, confidence, seed), bias(judged, confidence)]
+        sections += explained(faces, found.y_pred, options)
         if methods:
             sections.append(looks(model, faces, found.y_pred, methods, examples, seed))
     if results:
@@ -184,6 +186,51 @@ def data(faces) -> Section:
     if faces.skipped:
         parts.append(f"{len(faces.skipped):,} images could not be read and were left out.")
     return Section("The faces", tuple(parts))
+
+
+def pictured(faces, confidence: float, seed: int) -> Section:
+    """The data card's pictures, its known problems and open questions; counts stand in the section before."""
+    found = card(faces, confidence=confidence, seed=seed)
+    drawing = found.plot()
+    picture = Picture.of(
+        drawing, "Mean faces, counts, sizes, and the light and focus of each group's pictures, with intervals that count people."
+    )
+    plt.close(drawing)
+    parts: list = [picture]
+    for heading, content in found.sections():
+        if heading in ("Pictures", "Known problems"):
+            parts += [part if isinstance(part, str) else Table.of(part[1], part[0]) for part in content]
+    if found.questions:
+        parts.append(f"Not known from the data, and for its owner to say: {' '.join(found.questions)}")
+    return Section("What are the pictures like?", tuple(parts))
+
+
+def explained(faces, predicted: np.ndarray, options: dict) -> list[Section]:
+    """Every gap between pictures that are equally bright, sharp and so on; no section where there is no gap."""
+    try:
+        found = explanations(faces, predicted, **options)
+    except ValueError:  # one group alone, or no face of a class in all groups but one
+        return []
+    if found.gaps.empty:
+        return []
+    parts: list = []
+    for statistic, rows in found.gaps.groupby("statistic", sort=False):
+        drawing = found.plot(statistic)
+        said = f"The gap in {words(statistic).lower()} as it is, and among pictures alike in a measure."
+        parts.append(Picture.of(drawing, said))
+        plt.close(figure_of(drawing))
+        table = pd.DataFrame({
+            "at equal": list(rows["measure"]),
+            "gap": spans(rows, "equal"),
+            "as it is minus that": spans(rows, "change"),
+            "compared": [f"{share:.0%}" for share in rows["covered"]],
+            "verdict": list(rows["verdict"]),
+        })  # fmt: skip
+        first = rows.iloc[0]
+        gap = interval(*first[["gap", "gap_low", "gap_high"]])
+        caption = f"{words(statistic)}, “{first['highest']}” minus “{first['lowest']}”: {gap}"
+        parts.append(Table.of(table, caption))
+    return [Section("Could the pictures explain it?", (*parts, found.note))]
 
 
 def bias(judged, confidence: float) -> Section:

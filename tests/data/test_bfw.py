@@ -1,9 +1,11 @@
 import shutil
 
+import numpy as np
 import pytest
 
 from helpers.data import load_faces
 from helpers.data.sources.bfw import SUBGROUPS
+from helpers.plots.faces import mean_faces
 
 
 @pytest.fixture
@@ -84,6 +86,20 @@ def test_the_splits_share_out_the_people(root):
         for s in ("train", "validation", "test")
     ]
     assert len(set.union(*people)) == sum(map(len, people)) == 24
+
+
+def test_the_mean_faces_stand_as_in_the_paper(root):
+    """Females above males, Asian, Black, Indian and White from left to right, each the mean of its subgroup."""
+    faces = load_faces("bfw", root=root, target="ethnicity", protected="gender", split="all", image_size=8)
+    axes = np.array(mean_faces(faces).axes).reshape(2, 4)
+    assert [axis.get_title() for axis in axes[0]] == ["asian", "black", "indian", "white"]
+    assert [axis.get_ylabel() for axis in axes[:, 0]] == ["female", "male"]
+    for row, gender in enumerate(("females", "males")):
+        for column, ethnicity in enumerate(("asian", "black", "indian", "white")):
+            grey = 10 * SUBGROUPS.index(f"{ethnicity}_{gender}") + 5  # what the fixture painted
+            shown = axes[row, column].images[0].get_array()
+            np.testing.assert_allclose(shown * 255, grey, atol=1)
+            assert axes[row, column].get_xlabel() == "n = 6"
 
 
 def test_what_is_missing_is_named_with_where_to_get_it(root, tmp_path):

@@ -86,7 +86,11 @@ def test_hard_pictures_of_a_minority_are_marked_too_and_the_shares_say_so():
     found = suspicious(data(labels, people, np.where(rare, "rare", "common")), features)
     share = found.by_group.set_index("group")
     assert share.loc["rare", "low"] > 2 * share.loc["common", "high"]
-    assert share["n"].sum() == 2000 and "would drop more of them" in found.note == CAVEAT
+    cells = found.by_cell.set_index("group")
+    both = cells.loc[["rare, a", "rare, b"]]
+    assert share["n"].sum() == cells["n"].sum() == 2000
+    assert (both["value"] * both["n"]).sum() / both["n"].sum() == pytest.approx(share.loc["rare", "value"])
+    assert "would drop more of them" in found.note == CAVEAT
 
 
 def test_a_label_that_only_one_person_has_is_not_judged():
