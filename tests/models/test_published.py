@@ -19,7 +19,7 @@ def test_on_photographs_it_says_what_the_package_says(tmp_path):
     table = pd.read_csv(source / "labels.csv")
     assert table.equals(annotations()) and len(list(source.rglob("*.pgm"))) == 400
     said = set()
-    for path in table["path"][[0, 75, 95, 315, 340]]:
+    for path in table["path"][[0, 75, 95, 200, 210]]:
         picture = np.array(Image.open(source / path).convert("RGB"))
         assert picture.shape == (336, 276, 3)
         chip = align(picture, find(picture)[0], 32)
