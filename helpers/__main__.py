@@ -1,4 +1,4 @@
-"""The public verbs as a command line: `python -m helpers prepare|train|card|audit|attribute|debias|report|leaderboard|fetch --help`.
+"""The public verbs as a command line: `python -m helpers --help`, `python -m helpers audit --help`, ….
 
 Exit codes: 0 it worked, 2 wrong usage or input (one or two sentences on stderr), 130 interrupted, 1 anything
 unexpected.

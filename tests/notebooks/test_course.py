@@ -53,7 +53,7 @@ def test_a_lesson_is_stored_without_outputs_and_has_its_parts(path):
 
 def test_the_readme_lists_every_lesson():
     readme = (NOTEBOOKS.parent / "README.md").read_text(encoding="utf-8")
-    assert [path.name[:2] for path in LESSONS] == ["01", "02", "03", "04", "05", "06", "07", "08", "09", "11"]
+    assert [path.name[:2] for path in LESSONS] == ["01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11"]
     for path in LESSONS:
         title = nbformat.read(path, 4).cells[0].source.splitlines()[0].split("·")[1].strip()
         assert title in readme
