@@ -12,7 +12,19 @@ import warnings
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from helpers.course import lesson_02, lesson_03, lesson_04, lesson_05, lesson_06, lesson_07, lesson_08, lesson_09, lesson_11
+from helpers.course import (
+    lesson_01,
+    lesson_02,
+    lesson_03,
+    lesson_04,
+    lesson_05,
+    lesson_06,
+    lesson_07,
+    lesson_08,
+    lesson_09,
+    lesson_10,
+    lesson_11,
+)
 from helpers.course.answers import Unreadable, shown
 from helpers.course.exercise import EXERCISES, Exercise, exercise
 from helpers.course.verdict import Hint, Verdict, right, wrong
@@ -22,7 +34,19 @@ if TYPE_CHECKING:
 
 __all__ = ["EXERCISES", "Exercise", "Hint", "Verdict", "case", "check", "exercise", "exercises", "hint", "right", "wrong"]
 
-LESSONS = (lesson_02, lesson_03, lesson_04, lesson_05, lesson_06, lesson_07, lesson_08, lesson_09, lesson_11)
+LESSONS = (
+    lesson_01,
+    lesson_02,
+    lesson_03,
+    lesson_04,
+    lesson_05,
+    lesson_06,
+    lesson_07,
+    lesson_08,
+    lesson_09,
+    lesson_10,
+    lesson_11,
+)
 
 
 def check(key: str, answer: Any = ..., **given: Any) -> Verdict:

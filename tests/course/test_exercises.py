@@ -39,6 +39,14 @@ def test_typical_wrong_answers_are_told_why(key):
     assert len(told) > 1, "different mistakes get different sentences"
 
 
+@pytest.mark.parametrize("key", [key for key in KEYS if course.EXERCISES[key].level == "write"])
+def test_no_other_exercise_s_function_passes(key):
+    for other in KEYS:
+        for answer in tries(other).right:
+            if other != key and callable(answer):
+                assert course.check(key, answer).right is False, other
+
+
 class Awkward:
     def __eq__(self, other):
         raise RuntimeError("no")
