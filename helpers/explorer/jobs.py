@@ -22,8 +22,11 @@ class Jobs:
         self.say = say
         self._latest: dict[str, threading.Thread] = {}
 
-    def run(self, kind: str, work: Callable[[], Any], done: Callable[[Any], None], ended: Callable[[], None] = lambda: None) -> None:
-        """Start `work()`; its result goes to `done`, unless a newer job of the kind was started. `ended` is called in any case."""
+    def run(
+        self, kind: str, work: Callable[[], Any], done: Callable[[Any], None], ended: Callable[[], None] = lambda: None
+    ) -> None:
+        """Start `work()`; unless a newer job of the kind was started, its result goes to `done`, and `ended` is called however
+        it went."""
 
         def go() -> None:
             try:

@@ -11,6 +11,10 @@ import ipywidgets as w
 from .jobs import Jobs
 from .sentences import sentence
 from .tabs.audit import AuditTab
+from .tabs.fix import FixTab
+from .tabs.look import LookTab
+from .tabs.report import ReportTab
+from .tabs.what_if import WhatIfTab
 
 SETTINGS = "CANDOR_EXPLORER"  # environment variable by which `serve` tells the page what to open: JSON
 DATA = ("illustrated", "orl")
@@ -43,12 +47,13 @@ class Page:
             placeholder="file, or empty: a network trained on the data",
         )  # fmt: skip
         self.target = w.Text(
-            value=choice.get("target") or "", description="Target", style=wide, placeholder="the data's own", continuous_update=False
-        )
+            value=choice.get("target") or "", description="Target", style=wide, placeholder="the data's own",
+            continuous_update=False,
+        )  # fmt: skip
         self.open = w.Button(description="Open", button_style="primary", tooltip="Open the chosen data and model")
         self.stop = w.Button(description="Cancel", tooltip="Stop opening", disabled=True)
         self.protected = w.Dropdown(options=[], description="Protected attribute", style=wide, disabled=True)
-        self.tabs = [AuditTab(self)]
+        self.tabs = [tab(self) for tab in (AuditTab, LookTab, WhatIfTab, FixTab, ReportTab)]
         self.tab = w.Tab([each.widget for each in self.tabs], titles=[each.title for each in self.tabs])
         chosen = w.HBox([self.data, self.model, self.target, self.open, self.stop, self.protected])
         chosen.layout.flex_flow = "row wrap"
@@ -106,8 +111,9 @@ class Page:
         self.target.value, self.protected.disabled = choice.target, False
         self._shown.clear()
         self.show()
-        classes = " or ".join(state.faces.classes)
-        self.say(f"{len(state.faces):,} faces of {state.faces.name} are open; the model says {classes}. {state.now.note}".strip())
+        classes = " and ".join(state.faces.classes)
+        said = f"{len(state.faces):,} faces of {state.faces.name} are open; the model tells {classes} apart."
+        self.say(f"{said} {state.now.note}".strip())
 
     def ended(self) -> None:
         self.open.disabled, self.stop.disabled = False, True
@@ -127,6 +133,8 @@ class Page:
         if self.state is not None and self.state.opened is not None and number not in self._shown:
             self._shown.add(number)
             self.tabs[number].show()
+        elif hasattr(self.tabs[number], "come") and self.state is not None:
+            self.tabs[number].come()
 
 
 def from_environment() -> Page:

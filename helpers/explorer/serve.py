@@ -18,6 +18,7 @@ from .page import SETTINGS
 
 HERE = Path(__file__).resolve().parent
 FIRST_PORT, PORTS = 8866, 50
+PING = 30_000  # milliseconds
 IDLE = 1800  # seconds after which the kernel of a visitor who has left without saying so is ended
 
 
@@ -82,7 +83,7 @@ def environment(folder: Path, root: Path, choice: dict) -> Iterator[None]:
 
     kernel = folder / "jupyter" / "kernels" / "python3"
     kernel.mkdir(parents=True)
-    (kernel / "kernel.json").write_text(json.dumps(get_kernel_dict()), encoding="utf-8")
+    (kernel / "kernel.json").write_text(json.dumps(get_kernel_dict(extra_arguments=["--log-level=ERROR"])), encoding="utf-8")
     (folder / "page" / "downloads").mkdir(parents=True)
     shutil.copy(HERE / "explorer.ipynb", folder / "page" / "explorer.ipynb")
     settings = {"root": str(root), "downloads": str(folder / "page" / "downloads"), **choice}
@@ -115,18 +116,18 @@ def application(folder: Path, host: str, port: int, browser: bool, pool: int, sa
             IOLoop.current().add_callback(say, f"The explorer is at {address} (Ctrl-C ends it).")
             super().listen()
 
-    configuration = Config()
-    configuration.Voila = {
+    voila = {
         "ip": host, "port": port, "port_retries": 0, "open_browser": browser, "root_dir": str(folder / "page"),
         "config_file_paths": [], "log_level": logging.ERROR, "connection_dir_root": str(folder),
         # On this machine's own address only its own names are answered: other sites' pages cannot reach in through one of theirs.
-        "tornado_settings": {"allow_remote_access": not is_local(host)},
+        "tornado_settings": {"allow_remote_access": not is_local(host), "ws_ping_interval": PING, "ws_ping_timeout": PING},
     }  # fmt: skip
-    configuration.VoilaConfiguration = {
+    page = {
         "template": "candor", "allow_template_override": "NO", "allow_theme_override": "NO", "show_tracebacks": False,
         "preheat_kernel": pool > 0, "default_pool_size": pool, "file_allowlist": [r"downloads/.*"],
     }  # fmt: skip
-    configuration.MappingKernelManager = {"cull_idle_timeout": IDLE, "cull_interval": 60, "cull_connected": False}
+    kernels = {"cull_idle_timeout": IDLE, "cull_interval": 60, "cull_connected": False}
+    configuration = Config({"Voila": voila, "VoilaConfiguration": page, "MappingKernelManager": kernels})
     server = Explorer(config=configuration)
     server.initialize([str(folder / "page" / "explorer.ipynb")])
     return server

@@ -214,7 +214,8 @@ class State:
         images, target = torch.stack([self.image(row) for row in rows]), self.predicted[list(map(int, rows))]
         with self._alone:
             table = helpers.evaluate(self.now.model, images, maps, target, metrics=wanted, masks=masks)
-        return table.pivot_table("value", "method", "metric", sort=False, dropna=False).reindex(index=list(methods), columns=wanted)
+        wide = table.pivot_table("value", "method", "metric", sort=False, dropna=False)
+        return wide.reindex(index=list(methods), columns=wanted)
 
     # What if
 
@@ -324,7 +325,7 @@ class State:
         -------
         Results, the model as it was first; also in `fixes`
         """
-        at_hand = self.kept_fixes()
+        opened, at_hand = self.now, self.kept_fixes()
         self.recall([method for method in methods if method in at_hand and method not in self.fixes])
         place, missing = self.place, [method for method in methods if method not in self.fixes]
         if missing:
@@ -332,11 +333,13 @@ class State:
             def each(result: CorrectionResult) -> None:
                 if result.method == VANILLA:
                     return
+                current = self.opened is opened  # else groups or data have changed meanwhile, and it is kept for a later visit
                 if result.model is not None:
                     with contextlib.suppress(ValueError):  # a model without weights of its own is there for this visit only
                         kept.keep(place, result)
-                    self._add(result, result.answers.after)
-                else:
+                    if current:
+                        self._add(result, result.answers.after)
+                elif current:
                     self.fixes[result.method] = result
                 told(result)
 

@@ -33,7 +33,7 @@ class AuditTab:
         self.said.value = text(
             f"{len(faces):,} faces of {faces.name} ({faces.split}); groups: "
             + ", ".join(f"{name} ({int((faces.group == code).sum())})" for code, name in enumerate(faces.groups))
-            + ". The model never saw them in training."
+            + "."
         )
         self.threshold.disabled = self.reset.disabled = not state.binary
         self.moved()
