@@ -78,7 +78,7 @@ def inside(root: str | Path, text: str, argument: str) -> Path:
     if not path.is_relative_to(root):
         raise ValueError(f"{argument}: {text!r} lies outside the folder that this page may read; `--data-root` names that folder")
     if not path.exists():
-        near = sorted(entry.name for entry in path.parent.iterdir())[:5] if path.parent.is_dir() else []
+        near = sorted(entry.name for entry in path.parent.iterdir() if entry.name[0] != ".")[:5] if path.parent.is_dir() else []
         hint = f"; beside it are {', '.join(near)}" if near else ""
         raise FileNotFoundError(f"{argument}: there is no {text!r} in the folder that this page may read{hint}")
     return path

@@ -10,6 +10,10 @@ from typing import Any
 from .sentences import sentence
 
 
+class Superseded(Exception):
+    """A newer job has taken this one's place."""
+
+
 class Jobs:
     """One job of a kind at a time; a newer one of the kind takes the place of an older one, whose result is dropped.
 
@@ -44,6 +48,11 @@ class Jobs:
         thread = threading.Thread(target=go, name=f"explorer-{kind}", daemon=True)
         self._latest[kind] = thread
         thread.start()
+
+    def check(self, kind: str) -> None:
+        """Inside a job: end it quietly if a newer one of its kind has been started."""
+        if self._latest.get(kind) is not threading.current_thread():
+            raise Superseded
 
     def running(self, kind: str) -> bool:
         return kind in self._latest and self._latest[kind].is_alive()

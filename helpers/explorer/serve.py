@@ -87,12 +87,13 @@ def environment(folder: Path, root: Path, choice: dict) -> Iterator[None]:
     (folder / "page" / "downloads").mkdir(parents=True)
     shutil.copy(HERE / "explorer.ipynb", folder / "page" / "explorer.ipynb")
     settings = {"root": str(root), "downloads": str(folder / "page" / "downloads"), **choice}
-    before = {name: os.environ.get(name) for name in ("JUPYTER_PATH", "PYTHONPATH", "MPLBACKEND", SETTINGS)}
+    before = {name: os.environ.get(name) for name in ("JUPYTER_PATH", "PYTHONPATH", "MPLBACKEND", "TQDM_DISABLE", SETTINGS)}
     join = lambda name, *parts: os.pathsep.join(filter(None, [*map(str, parts), before[name]]))
     os.environ |= {
         "JUPYTER_PATH": join("JUPYTER_PATH", folder / "jupyter", HERE / "share"),
         "PYTHONPATH": join("PYTHONPATH", HERE.parents[1]),
         "MPLBACKEND": "agg",
+        "TQDM_DISABLE": "1",  # bars are for terminals; the page says how far it is
         SETTINGS: json.dumps(settings),
     }
     try:

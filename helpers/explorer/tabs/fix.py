@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipywidgets as w
 
-from helpers.explorer.sentences import interval, picture, readable, table, text
+from helpers.explorer.sentences import interval, picture, readable, sentence, table, text
 
 QUICK = ("LEACE", "PCLARC", "INLP", "DFR", "NT", "GT", "ROC")  # about one pass over the faces; all others train
 FIRST = ("LEACE", "DFR", "GT")
@@ -124,7 +124,7 @@ class FixTab:
         try:
             maps = [{MAP: state.maps(rows, MAP, name)} for name in ("Vanilla", method)]
         except (ValueError, TypeError) as error:
-            return text(f"No maps after {method}: {error}.")
+            return text(f"No maps after {method}. {sentence(error)}")
         images = state.faces[rows][0]
         titles = [f"face {row}\nfor {state.faces.classes[state.predicted[row]]}" for row in rows]
         return picture(lambda: before_after(images, *maps, titles, names=("Vanilla", method)))

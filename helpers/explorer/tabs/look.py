@@ -11,7 +11,7 @@ NONE = "(none)"
 FIRST = ("saliency", "grad_cam", "integrated_gradients", NONE)
 SHOWN = 2  # faces that are ticked at first
 WORDS = {
-    "deletion": "deletion: score kept while the most relevant pixels go (lower is better)",
+    "deletion": "deletion: score kept while the most relevant pixels go, in 20 steps (lower is better)",
     "pointing_game": "pointing game: share of faces whose most relevant pixel lies on the {}",
     "relevance_mass": "relevance mass: share of the relevance on the {}",
 }
@@ -105,17 +105,22 @@ class LookTab:
         from helpers.plots.attribution import panel
 
         state, able, failed = self.page.state, [], []
+        images = state.faces[rows][0]
+        labels = [f"face {row}\n{state.faces.classes[state.predicted[row]]}" for row in rows]
         for name in names:
             try:
                 state.maps(rows, name)
                 able.append(name)
             except ValueError as error:
                 failed.append(f"{readable(name)} is left out: {error}")
+            self.page.jobs.check("look")
+            maps = {name: state.maps(rows, name) for name in able}
+            if len(able) in (1, len(names)):  # the first at once, so that there is something to see
+                drawn = self.maps.value = picture(lambda maps=maps: panel(images, maps, labels, scale="map"))
         if not able:
             raise ValueError("; ".join(failed))
-        images = state.faces[rows][0]
-        labels = [f"face {row}\n{state.faces.classes[state.predicted[row]]}" for row in rows]
-        drawn = picture(lambda: panel(images, {name: state.maps(rows, name) for name in able}, labels, scale="map"))
+        if failed:
+            drawn = picture(lambda: panel(images, maps, labels, scale="map"))
         said = " ".join(f"{words[:1].upper()}{words[1:]}." for words in failed)
         return drawn, score_table(state, rows, able), said or f"{len(rows)} by {len(able)} maps are shown, with their scores."
 
