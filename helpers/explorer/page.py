@@ -37,21 +37,21 @@ class Page:
         self.line = w.HTML()
         self.line.add_class("candor-status")
         self.jobs = Jobs(self.say)
-        wide = {"description_width": "initial"}
+        wide, narrow = {"description_width": "initial"}, w.Layout(width="6em")
         self.data = w.Combobox(
             value=choice.get("data") or DATA[0], options=DATA, description="Data", style=wide, ensure_option=False,
-            placeholder="name, folder or table", continuous_update=False,
+            placeholder="name, folder or table", continuous_update=False, layout=w.Layout(width="15em"),
         )  # fmt: skip
         self.model = w.Text(
             value=choice.get("model") or "", description="Model", style=wide, continuous_update=False,
-            placeholder="file, or empty: a network trained on the data",
+            placeholder="a file; empty: one trained on the data", layout=w.Layout(width="23em"),
         )  # fmt: skip
         self.target = w.Text(
             value=choice.get("target") or "", description="Target", style=wide, placeholder="the data's own",
-            continuous_update=False,
+            continuous_update=False, layout=w.Layout(width="14em"),
         )  # fmt: skip
-        self.open = w.Button(description="Open", button_style="primary", tooltip="Open the chosen data and model")
-        self.stop = w.Button(description="Cancel", tooltip="Stop opening", disabled=True)
+        self.open = w.Button(description="Open", button_style="primary", tooltip="Open the chosen data and model", layout=narrow)
+        self.stop = w.Button(description="Cancel", tooltip="Stop opening", disabled=True, layout=narrow)
         self.protected = w.Dropdown(options=[], description="Protected attribute", style=wide, disabled=True)
         self.tabs = [tab(self) for tab in (AuditTab, LookTab, WhatIfTab, FixTab, ReportTab)]
         self.tab = w.Tab([each.widget for each in self.tabs], titles=[each.title for each in self.tabs])

@@ -4,7 +4,6 @@ Needs Chromium and its driver: `apt-get install chromium chromium-driver`, and `
 """
 
 import contextlib
-import os
 import re
 import shutil
 import signal
@@ -118,7 +117,8 @@ def control(driver, label):
 
 
 def button(driver, words):
-    return next(each for each in driver.find_elements(By.TAG_NAME, "button") if each.text.strip() == words and each.is_displayed())
+    buttons = driver.find_elements(By.TAG_NAME, "button")
+    return next(each for each in buttons if each.text.strip() == words and each.is_displayed())
 
 
 def tab(driver, words):
@@ -151,7 +151,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_nothing_fails(visitor, server
     urls = [each["params"]["request"]["url"] for each in asked if each["method"] == "Network.requestWillBeSent"]
     elsewhere = [url for url in urls if not url.startswith((server[0], "data:", "blob:", "chrome"))]
     assert urls and not elsewhere
-    errors = [entry for entry in visitor.get_log("browser") if entry["level"] == "SEVERE" and "api/kernels" not in entry["message"]]
+    errors = [entry for entry in visitor.get_log("browser") if entry["level"] == "SEVERE"]
     assert not errors
 
 
@@ -209,8 +209,8 @@ def test_methods_stand_side_by_side_with_their_scores(visitor):
 
 def test_the_face_is_redrawn_and_score_and_map_follow(visitor):
     tab(visitor, "What if")
-    wait(lambda: "as it was and" in said(visitor), "the face is asked about")
     pictures = lambda: [each.get_attribute("src") for each in visitor.find_elements(By.CSS_SELECTOR, "figure img")]
+    wait(lambda: len(pictures()) == 2, "the face is shown beside itself")
     assert pictures()[0] == pictures()[1]  # nothing has been changed yet
     box = control(visitor, "glasses")
     now = box.find_element(By.CSS_SELECTOR, "option:checked").text
@@ -240,7 +240,8 @@ def test_methods_run_and_one_is_compared(visitor):
 
 def test_what_was_found_can_be_taken_along(visitor, server):
     tab(visitor, "Report")
-    for words, name in (("Table of the audit", "audit.csv"), ("Model as a file", "model-Vanilla.zip"), ("Make the report", "report.html")):
+    files = {"Table of the audit": "audit.csv", "Model as a file": "model-Vanilla.zip", "Make the report": "report.html"}
+    for words, name in files.items():
         button(visitor, words).click()
         wait(lambda name=name: f"{name} is ready" in said(visitor), f"{name} is written", 300)
     photograph(visitor, "report")
@@ -248,21 +249,20 @@ def test_what_was_found_can_be_taken_along(visitor, server):
     content = {name: urllib.request.urlopen(link).read() for name, link in links.items()}
     assert content["audit.csv"].startswith(b"group,statistic,value") and content["model-Vanilla.zip"].startswith(b"PK")
     assert b"equalized-odds gap" in content["report.html"]
-    for path in ("voila/files/explorer.ipynb", "voila/files/downloads/", "voila/files/downloads/../../jupyter/kernels/python3/kernel.json"):
+    for path in ("explorer.ipynb", "downloads/", "downloads/../../jupyter/kernels/python3/kernel.json"):
         with pytest.raises(urllib.error.HTTPError):
-            urllib.request.urlopen(server[0] + path)
+            urllib.request.urlopen(f"{server[0]}voila/files/{path}")
 
 
 def test_a_wrong_path_is_a_sentence_and_what_was_open_stays(visitor):
     tab(visitor, "Audit")
     box = control(visitor, "Model")
-    before = visible_text(visitor)
-    for wrong, words in (("nowhere.safetensors", "there is no 'nowhere.safetensors'"), ("../../etc/passwd", "lies outside the folder")):
+    for wrong, words in {"nowhere.onnx": "there is no 'nowhere.onnx'", "../../etc/passwd": "lies outside the folder"}.items():
         box.send_keys(Keys.CONTROL, "a")
         box.send_keys(wrong, Keys.TAB)
         button(visitor, "Open").click()
         wait(lambda words=words: words in said(visitor), f"it is said that {words}")
-    assert "Rates by group at the threshold 0.50" in visible_text(visitor) and "Rates by group" in before
+    assert "Rates by group at the threshold 0.50" in visible_text(visitor)
     box.send_keys(Keys.CONTROL, "a")
     box.send_keys("small.safetensors", Keys.TAB)
     button(visitor, "Open").click()

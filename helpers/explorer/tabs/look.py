@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import ipywidgets as w
 import pandas as pd
 
@@ -9,6 +11,7 @@ from helpers.explorer.sentences import face, picture, readable, table, text
 
 NONE = "(none)"
 FIRST = ("saliency", "grad_cam", "integrated_gradients", NONE)
+SOON = 0.6  # seconds
 SHOWN = 2  # faces that are ticked at first
 WORDS = {
     "deletion": "deletion: score kept while the most relevant pixels go, in 20 steps (lower is better)",
@@ -104,7 +107,7 @@ class LookTab:
         """The panel, the table of scores and a sentence; a method that does not work for this model says why."""
         from helpers.plots.attribution import panel
 
-        state, able, failed = self.page.state, [], []
+        state, able, failed, shown = self.page.state, [], [], time.monotonic()
         images = state.faces[rows][0]
         labels = [f"face {row}\n{state.faces.classes[state.predicted[row]]}" for row in rows]
         for name in names:
@@ -115,12 +118,12 @@ class LookTab:
                 failed.append(f"{readable(name)} is left out: {error}")
             self.page.jobs.check("look")
             maps = {name: state.maps(rows, name) for name in able}
-            if len(able) in (1, len(names)):  # the first at once, so that there is something to see
-                drawn = self.maps.value = picture(lambda maps=maps: panel(images, maps, labels, scale="map"))
+            last = name == names[-1]
+            if able and (last or time.monotonic() - shown > SOON):  # what takes longer has something to see meanwhile
+                drawn = self.maps.value = picture(lambda maps=maps: panel(images, maps, labels, scale="map"), dpi=80)
+                shown = time.monotonic()
         if not able:
             raise ValueError("; ".join(failed))
-        if failed:
-            drawn = picture(lambda: panel(images, maps, labels, scale="map"))
         said = " ".join(f"{words[:1].upper()}{words[1:]}." for words in failed)
         return drawn, score_table(state, rows, able), said or f"{len(rows)} by {len(able)} maps are shown, with their scores."
 
