@@ -2,6 +2,7 @@
 #
 #   make tutorial   execute the course into build/notebooks and write build/report.html
 #   make test       run the tests
+#   make app        serve the explorer, a page to look at a model with
 #   make lab        open JupyterLab on the notebooks
 #   make clean      delete what was built; .venv and data/cache stay, since they are slow to make again
 #
@@ -16,7 +17,7 @@ ARGS    ?=
 PY      := .venv/bin/python
 SHARED  := -n logical --maxprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help tutorial test lab install clean
+.PHONY: help tutorial test app lab install clean
 
 help:
 	@sed -n 's/^#  *\(make .*\)/\1/p' Makefile
@@ -26,6 +27,9 @@ tutorial: install
 
 test: install
 	@$(PY) -m pytest $(or $(ARGS),$(SHARED))
+
+app: install
+	@$(PY) -m helpers app $(ARGS)
 
 lab: install
 	@$(PY) -m jupyterlab --notebook-dir=notebooks $(ARGS)

@@ -533,6 +533,32 @@ def leaderboard(
         typer.echo(f"Wrote {out}")
 
 
+@app.command("app")
+def explorer(
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on. [the first free one from 8866]")] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; whoever reaches another one than this machine's can use the page.")
+    ] = "127.0.0.1",
+    data: Annotated[str | None, typer.Option(help="What the page opens with: a name, or a path within --data-root.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model it opens with: a path within --data-root.")] = None,
+    target: Target = None,
+    protected: Annotated[str | None, typer.Option(help="Column whose groups are compared.")] = None,
+    image_size: ImageSize = None,
+    seed: Seed = None,
+    data_root: Annotated[Path, typer.Option(help="The only folder that visitors may name data and models in.")] = Path("."),
+    pool: Annotated[int, typer.Option(min=0, max=8, help="Pages kept ready for visitors to come; each takes memory.")] = 1,
+    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+) -> None:
+    """Serve the explorer, a web page to look at a model with, until Ctrl-C."""
+    from helpers.explorer.serve import serve
+
+    asked = {
+        "data": data, "model": model, "target": target, "protected": protected, "image_size": image_size, "seed": seed,
+    }  # fmt: skip
+    given = {name: value for name, value in asked.items() if value is not None}
+    serve(host=host, port=port, data_root=data_root, browser=browser, pool=pool, say=typer.echo, **given)
+
+
 def wish(model, data, root, target, protected, image_size, seed, option=None) -> dict[str, Any]:
     """What the user asked for; what they left open is as when the model was trained, then the default.
 

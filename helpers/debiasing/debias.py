@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -69,6 +69,7 @@ def debias(
     seed: int = 0,
     *,
     method_timeout: float | None = None,
+    each: Callable[[CorrectionResult], None] | None = None,
     include_vanila_in_results: bool | None = None,
     num_of_classes: int | None = None,
 ) -> Results | CorrectionResult:
@@ -102,6 +103,8 @@ def debias(
     seed : int, for the split, the methods and the intervals
     method_timeout : seconds that each method may take, None for no limit; one that takes longer fails, and the others go
         on. Also as an option, {"global": {"method_timeout": 600}}
+    each : called with each result as soon as it is there, Vanilla's first, so that it can be shown or kept before the others are
+        done; what it raises ends the call
     include_vanila_in_results : DetoxAI's spelling of `include_vanilla`
     num_of_classes : DetoxAI's; checked against the model's output
 
@@ -158,6 +161,8 @@ def debias(
         accepted = ", ".join(vanilla.validation)
         raise ValueError(f"pareto_metrics: {lacking[0]!r} has no one value for {batch.classes} classes; of {accepted}")
     results = Results({VANILLA: vanilla} if include_vanilla else {})
+    if each is not None and include_vanilla:
+        each(vanilla)
     fit_on = batch.take(fit_rows)
     judged = len(held) + (len(test) if test is not held else 0)
     expected = {key: expected_seconds(METHODS[key], options[key], fit_on, judged) for key in chosen}
@@ -166,6 +171,8 @@ def debias(
         for key in chosen:
             bar.set_description(key)
             results[key] = run(METHODS[key], options[key], work, fit_on, judge, limits[key])
+            if each is not None:
+                each(results[key])
             bar.update(expected[key])
     return selected(results, return_type, pareto_metrics, judge)
 

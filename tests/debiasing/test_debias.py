@@ -315,6 +315,27 @@ def test_training_on_few_images_is_told(planted):
         assert results["PCLARC"].note == ""
 
 
+def test_results_are_told_as_they_come_and_what_the_listener_raises_ends_the_call(planted):
+    problem = planted()
+    told = []
+    results = debias(problem.model, problem.loader(), ["LEACE", "NT"], each=told.append)
+    assert [result.method for result in told] == ["Vanilla", "LEACE", "NT"]
+    assert all(result is results[result.method] for result in told)
+
+    class Enough(Exception):
+        pass
+
+    def stop(result):
+        told.append(result)
+        if result.method == "LEACE":
+            raise Enough
+
+    told.clear()
+    with pytest.raises(Enough):
+        debias(problem.model, problem.loader(), ["LEACE", "NT"], include_vanilla=False, each=stop)
+    assert [result.method for result in told] == ["LEACE"]
+
+
 def test_options_are_merged_and_never_written_to(planted):
     config = {
         "pclarc": {"cav_type": "lda", "cav_layers": ["penultimate"]},

@@ -1,0 +1,292 @@
+"""The explorer as a visitor uses it, in Chromium without a window (about a minute); pictures of each tab go to build/explorer.
+
+Needs Chromium and its driver: `apt-get install chromium chromium-driver`, and `pip install selenium`.
+"""
+
+import contextlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from helpers.explorer.serve import free_port
+from tests.explorer.small import small_model
+
+CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium, to try the explorer in a browser")
+if not (CHROMIUM and DRIVER):
+    pytest.skip("apt-get install chromium chromium-driver, to try the explorer in a browser", allow_module_level=True)
+
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PICTURES = REPOSITORY / "build" / "explorer"
+PATIENCE = 120  # seconds: a loaded machine is slow, not wrong; benchmarks/explorer.py measures
+FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--window-size=1280,1600",
+)  # fmt: skip
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The explorer, served from a folder with a small model; yields its address and its process."""
+    root = tmp_path_factory.mktemp("visited")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CANDOR_CACHE", str(root / "cache"))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        small_model(root)
+        port = free_port("127.0.0.1", None)
+        command = [sys.executable, "-m", "helpers", "app", "--no-browser", "--port", str(port), "--data-root", str(root)]
+        with open(root / "log.txt", "w") as log:
+            process = subprocess.Popen(
+                [*command, "--model", "small.safetensors"], cwd=REPOSITORY, stdout=log, stderr=log, text=True
+            )
+        try:
+            wait(lambda: "The explorer is at" in (root / "log.txt").read_text(), "the server listens")
+            yield f"http://127.0.0.1:{port}/", process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            for child in [process, *children(process)]:
+                with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                    child.kill()
+
+
+def children(process):
+    try:
+        return psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.fixture(scope="module")
+def visitor(server, tmp_path_factory):
+    """A browser with the page open and its faces read."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    try:
+        visit(driver, server[0])
+        yield driver
+    finally:
+        driver.quit()
+
+
+def visit(driver, address):
+    driver.get(address)
+    wait(lambda: "are open" in said(driver), "faces are open")
+
+
+def wait(condition, words, seconds=PATIENCE):
+    """Until `condition()` holds; its value."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with contextlib.suppress(Exception):  # elements come and go while the page is drawn
+            if found := condition():
+                return found
+        time.sleep(0.1)
+    pytest.fail(f"waited {seconds} s until {words}")
+
+
+def said(driver):
+    return driver.find_element(By.CSS_SELECTOR, ".candor-status").text
+
+
+def control(driver, label):
+    """What a label is the label of, where it is visible."""
+    for each in driver.find_elements(By.TAG_NAME, "label"):
+        if each.text.strip() == label and each.is_displayed():
+            return driver.find_element(By.ID, each.get_attribute("for"))
+    raise LookupError(label)
+
+
+def button(driver, words):
+    buttons = driver.find_elements(By.TAG_NAME, "button")
+    return next(each for each in buttons if each.text.strip() == words and each.is_displayed())
+
+
+def tab(driver, words):
+    next(each for each in driver.find_elements(By.CSS_SELECTOR, "[role=tab]") if each.text.strip() == words).click()
+
+
+def visible_text(driver):
+    return driver.find_element(By.CSS_SELECTOR, ".candor-page").text
+
+
+def alts(driver):
+    return [each.get_attribute("alt") for each in driver.find_elements(By.TAG_NAME, "img") if each.is_displayed()]
+
+
+def choose(driver, label, value):
+    from selenium.webdriver.support.ui import Select
+
+    Select(control(driver, label)).select_by_visible_text(value)
+
+
+def photograph(driver, name):
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    driver.save_screenshot(str(PICTURES / f"{name}.png"))
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_nothing_fails(visitor, server):
+    import json
+
+    asked = [json.loads(entry["message"])["message"] for entry in visitor.get_log("performance")]
+    urls = [each["params"]["request"]["url"] for each in asked if each["method"] == "Network.requestWillBeSent"]
+    elsewhere = [url for url in urls if not url.startswith((server[0], "data:", "blob:", "chrome"))]
+    assert urls and not elsewhere
+    errors = [entry for entry in visitor.get_log("browser") if entry["level"] == "SEVERE"]
+    assert not errors
+
+
+def test_a_screen_reader_is_told_what_there_is(visitor):
+    assert visitor.find_element(By.TAG_NAME, "html").get_attribute("lang") == "en"
+    line = visitor.find_element(By.CSS_SELECTOR, ".candor-status")
+    assert line.get_attribute("aria-live") == "polite" and line.get_attribute("role") == "status"
+    for name in ("Audit", "Look", "What if", "Fix", "Report"):
+        tab(visitor, name)
+        time.sleep(0.5)
+        for each in visitor.find_elements(By.CSS_SELECTOR, "input, select, button, [role=slider], [role=textbox]"):
+            if each.is_displayed():
+                assert each.accessible_name, (name, each.get_attribute("outerHTML"))
+    assert all(alts(visitor))
+    tab(visitor, "Audit")
+
+
+def test_tabs_are_reached_by_the_keyboard(visitor):
+    first = visitor.find_element(By.CSS_SELECTOR, "[role=tab][aria-selected=true]")
+    visitor.execute_script("arguments[0].focus()", first)
+    visitor.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    visitor.switch_to.active_element.send_keys(Keys.ENTER)
+    wait(lambda: visitor.find_element(By.CSS_SELECTOR, "[role=tab][aria-selected=true]").text == "Look", "Look is selected", 10)
+    tab(visitor, "Audit")
+
+
+def test_the_slider_moves_every_gap(visitor):
+    wait(lambda: "Rates by group at the threshold 0.50" in visible_text(visitor), "the audit is there")
+    before = next(alt for alt in alts(visitor) if alt.startswith("Gaps between groups"))
+    handle = visitor.find_element(By.CSS_SELECTOR, ".noUi-handle")
+    for _ in range(5):
+        handle.send_keys(Keys.PAGE_UP)
+    caption = wait(lambda: re.search(r"at the threshold (0\.[6-9]\d|1\.00)", visible_text(visitor)), "the threshold has moved")
+    wait(lambda: next(alt for alt in alts(visitor) if alt.startswith("Gaps")) != before, f"gaps at {caption[1]} are shown")
+    photograph(visitor, "audit")
+    button(visitor, "Back to 0.5").click()
+    wait(lambda: "Rates by group at the threshold 0.50" in visible_text(visitor), "the threshold is back")
+    assert next(alt for alt in alts(visitor) if alt.startswith("Gaps between groups")) == before
+
+
+def test_methods_stand_side_by_side_with_their_scores(visitor):
+    tab(visitor, "Look")
+    wait(lambda: "2 by 3 maps are shown" in said(visitor), "first maps are shown")
+    choose(visitor, "Method 4", "gradient_input")
+    wait(lambda: "2 by 4 maps are shown" in said(visitor), "a fourth method is shown")
+    assert any("saliency, grad_cam, integrated_gradients, gradient_input" in alt for alt in alts(visitor))
+    table = next(each for each in visitor.find_elements(By.TAG_NAME, "table") if "Scores of the maps" in each.text)
+    assert "pointing game" in table.text and len(table.find_elements(By.CSS_SELECTOR, "tbody tr")) == 4
+    ticks = [each for each in visitor.find_elements(By.CSS_SELECTOR, "input[type=checkbox]") if each.is_displayed()]
+    assert len(ticks) == 8 and sum(tick.is_selected() for tick in ticks) == 2
+    ticks[4].send_keys(Keys.SPACE)
+    wait(lambda: "3 by 4 maps are shown" in said(visitor), "a third face is shown")
+    photograph(visitor, "look")
+
+
+def test_the_face_is_redrawn_and_score_and_map_follow(visitor):
+    tab(visitor, "What if")
+    pictures = lambda: [each.get_attribute("src") for each in visitor.find_elements(By.CSS_SELECTOR, "figure img")]
+    wait(lambda: len(pictures()) == 2, "the face is shown beside itself")
+    assert pictures()[0] == pictures()[1]  # nothing has been changed yet
+    box = control(visitor, "glasses")
+    now = box.find_element(By.CSS_SELECTOR, "option:checked").text
+    choose(visitor, "glasses", {"yes": "no", "no": "yes"}[now])
+    wait(lambda: pictures()[0] != pictures()[1], "the picture is another one")
+    assert re.search(r"gives (not )?smiling \d+% as it was and \d+% now", said(visitor))
+    assert any("as it was and now" in alt for alt in alts(visitor))
+    photograph(visitor, "what-if")
+    button(visitor, "As it was").click()
+    wait(lambda: pictures()[0] == pictures()[1], "the face is as it was")
+
+
+def test_methods_run_and_one_is_compared(visitor):
+    tab(visitor, "Fix")
+    wait(lambda: "Methods are fitted on" in visible_text(visitor), "the tab is filled")
+    button(visitor, "Run").click()
+    wait(lambda: "beside the model as it was" in said(visitor), "the first method is compared")
+    assert any("Balanced accuracy and equalized-odds gap of each model: Vanilla" in alt for alt in alts(visitor))
+    toggle = button(visitor, "DFR")
+    toggle.send_keys(Keys.ENTER)
+    wait(lambda: "DFR against the model as it was" in visible_text(visitor), "DFR is compared")
+    wait(lambda: "DFR beside" in said(visitor), "its maps are there")
+    assert button(visitor, "DFR").get_attribute("aria-pressed") == "true"
+    assert any("Vanilla and DFR" in alt for alt in alts(visitor))
+    photograph(visitor, "fix")
+
+
+def test_what_was_found_can_be_taken_along(visitor, server):
+    tab(visitor, "Report")
+    files = {"Table of the audit": "audit.csv", "Model as a file": "model-Vanilla.zip", "Make the report": "report.html"}
+    for words, name in files.items():
+        button(visitor, words).click()
+        wait(lambda name=name: f"{name} is ready" in said(visitor), f"{name} is written", 300)
+    photograph(visitor, "report")
+    links = {each.text.split()[0]: each.get_attribute("href") for each in visitor.find_elements(By.CSS_SELECTOR, "a[download]")}
+    content = {name: urllib.request.urlopen(link).read() for name, link in links.items()}
+    assert content["audit.csv"].startswith(b"group,statistic,value") and content["model-Vanilla.zip"].startswith(b"PK")
+    assert b"equalized-odds gap" in content["report.html"]
+    for path in ("explorer.ipynb", "downloads/", "downloads/../../jupyter/kernels/python3/kernel.json"):
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(f"{server[0]}voila/files/{path}")
+
+
+def test_a_wrong_path_is_a_sentence_and_what_was_open_stays(visitor):
+    tab(visitor, "Audit")
+    box = control(visitor, "Model")
+    for wrong, words in {"nowhere.onnx": "there is no 'nowhere.onnx'", "../../etc/passwd": "lies outside the folder"}.items():
+        box.send_keys(Keys.CONTROL, "a")
+        box.send_keys(wrong, Keys.TAB)
+        button(visitor, "Open").click()
+        wait(lambda words=words: words in said(visitor), f"it is said that {words}")
+    assert "Rates by group at the threshold 0.50" in visible_text(visitor)
+    box.send_keys(Keys.CONTROL, "a")
+    box.send_keys("small.safetensors", Keys.TAB)
+    button(visitor, "Open").click()
+    wait(lambda: "are open" in said(visitor), "it is open again")
+
+
+def test_groups_by_another_attribute(visitor):
+    choose(visitor, "Protected attribute", "facial_hair")
+    wait(lambda: "Groups are now made by facial_hair" in said(visitor), "groups are others")
+    assert "not facial_hair (" in visible_text(visitor)
+
+
+def test_two_visitors_do_not_disturb_each_other_and_one_who_leaves_takes_a_kernel_along(visitor, server):
+    mine = visitor.current_window_handle
+    kernels = lambda: sum("ipykernel_launcher" in " ".join(each.cmdline()) for each in children(server[1]))
+    visitor.switch_to.new_window("tab")
+    try:
+        visit(visitor, server[0])
+        assert control(visitor, "Protected attribute").find_element(By.CSS_SELECTOR, "option:checked").text == "glasses"
+        visitor.find_element(By.CSS_SELECTOR, ".noUi-handle").send_keys(Keys.HOME)
+        wait(lambda: "at the threshold 0.00" in visible_text(visitor), "the other visitor's threshold has moved")
+        together = wait(kernels, "kernels are counted")
+    finally:
+        visitor.close()
+        visitor.switch_to.window(mine)
+    assert "at the threshold 0.50" in visible_text(visitor) and "not facial_hair (" in visible_text(visitor)
+    wait(lambda: kernels() < together, "the kernel of the visitor who left has ended")
