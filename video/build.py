@@ -1,6 +1,6 @@
 """Build the film: build/video/candor.mp4 with captions, chapters and a transcript beside it.
 
-    python video/build.py [--notebooks build/video/notebooks] [--out build/video]
+    python -m video.build [--notebooks build/video/notebooks] [--out build/video]
 
 The lessons are executed first, at twice the usual resolution, where the folder lacks one of them. Everything that is said or
 shown comes from `storyboard.md` and from that run; the same run and the same voice give the same film.
@@ -9,6 +9,7 @@ shown comes from `storyboard.md` and from that run; the same run and the same vo
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -19,15 +20,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
+from video import check, slides, speech, story
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-sys.path[:0] = [str(HERE), str(ROOT)]
-
-import numpy as np
-import slides
-import speech
-import story
-
 FPS = 15
 PAUSE = {"sentence": 0.35, "shot": 0.75, "scene": 1.2, "begin": 1.0, "end": 1.6}  # seconds of silence
 BEFORE, TURN = 0.45, 0.6  # a new picture comes so long before its first word, and takes so long to come
@@ -57,8 +56,8 @@ def missing() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="build.py", description="Build the film of the course.")
-    parser.add_argument("--notebooks", type=Path, help="folder of executed lessons (default: OUT/notebooks, executed where absent)")
+    parser = argparse.ArgumentParser(prog="video.build", description="Build the film of the course.")
+    parser.add_argument("--notebooks", type=Path, help="executed lessons (default: OUT/notebooks, executed where absent)")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "video", help="folder of the film (default: build/video)")
     arguments = parser.parse_args(argv)
     if lacking := missing():
@@ -67,17 +66,16 @@ def main(argv: list[str] | None = None) -> int:
     try:
         film(arguments.out, arguments.notebooks)
     except (ValueError, RuntimeError) as error:
-        print(f"build.py: {error}", file=sys.stderr)
+        print(f"video.build: {error}", file=sys.stderr)
         return 1
-    from check import main as check
-
-    return check(["--out", str(arguments.out)])
+    return check.main(["--out", str(arguments.out)])
 
 
 def film(out: Path, notebooks: Path | None) -> None:
     """Build everything into `out`."""
     scenes = story.read((HERE / "storyboard.md").read_text(encoding="utf-8"))
-    runs = executed(sorted({shot.lesson for scene in scenes for shot in scene.shots}), out, notebooks)
+    paths = executed(sorted({shot.lesson for scene in scenes for shot in scene.shots}), out, notebooks)
+    runs = {number: story.lesson(path) for number, path in paths.items()}
     values = story.values(scenes, runs)
     words = [[story.sentences(story.fill(shot.words, values)) for shot in scene.shots] for scene in scenes]
     sounds = speech.say([text for shots in words for shot in shots for text in shot], out / "speech")
@@ -85,11 +83,14 @@ def film(out: Path, notebooks: Path | None) -> None:
     seen = pictures(scenes, values, runs, lines, length)
     out.mkdir(parents=True, exist_ok=True)
     write_texts(out, scenes, values, lines, length)
+    write_json(out / "lessons.json", {number: str(path) for number, path in paths.items()})
+    write_json(out / "numbers.json", values)
+    write_json(out / "shots.json", [shown(start, slide) for start, slide in seen])
     speech.save(track(lines, sounds, length), out / "speech.wav")
     encode(out, lines, seen, length)
 
 
-def executed(numbers: list[str], out: Path, notebooks: Path | None) -> dict[str, story.Lesson]:
+def executed(numbers: list[str], out: Path, notebooks: Path | None) -> dict[str, Path]:
     """The executed lessons by number; those that are not there are executed, unless the folder was named."""
     folder = notebooks or out / "notebooks"
     absent = [number for number in numbers if not list(folder.glob(f"{number}_*.ipynb"))]
@@ -101,7 +102,7 @@ def executed(numbers: list[str], out: Path, notebooks: Path | None) -> dict[str,
         command = [sys.executable, str(ROOT / "notebooks" / "run.py"), "--no-report", "--out", str(folder.parent), *only]
         if subprocess.run(command, env={**os.environ, "CANDOR_DPI": os.environ.get("CANDOR_DPI", DPI)}).returncode:
             raise RuntimeError(f"the course did not run; see {folder}")
-    return {number: story.lesson(next(folder.glob(f"{number}_*.ipynb"))) for number in numbers}
+    return {number: next(folder.glob(f"{number}_*.ipynb")).resolve() for number in numbers}
 
 
 def timeline(words: list[list[list[str]]], lengths: list[float]) -> tuple[list[Line], float]:
@@ -171,7 +172,7 @@ def between(last: slides.Slide, slide: slides.Slide, share: float):
     share = share * share * (3 - 2 * share)
     if slide.figure and (last.figure, last.title, bool(last.card)) == (slide.figure, slide.title, bool(slide.card)):
         return slides.picture(slide, tuple((1 - share) * a + share * b for a, b in zip(last.part, slide.part, strict=True)))
-    return slides.Image.blend(slides.picture(last), slides.picture(slide), share)
+    return Image.blend(slides.picture(last), slides.picture(slide), share)
 
 
 # ------------------------------------------------------------------------------------------------------------- texts
@@ -223,10 +224,20 @@ def write_texts(out: Path, scenes, values, lines, length) -> None:
         "candor.vtt": webvtt(lines),
         "chapters.txt": chapters(scenes, starts, length),
         "transcript.md": transcript(scenes, values, starts),
-        "numbers.json": json.dumps(values, indent=1, ensure_ascii=False) + "\n",
     }
     for name, text in texts.items():
         (out / name).write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def shown(start: float, slide: slides.Slide) -> dict:
+    """What `check` wants to know of a shot: when, what, and how large letters of a figure's usual size are."""
+    key = hashlib.sha256(slide.figure).hexdigest()[:12] if slide.figure else ""
+    letters = slides.letters(slide) if slide.figure else slides.LINE
+    return {"start": start, "title": slide.title, "figure": key, "letters": round(letters, 1)}
 
 
 # ------------------------------------------------------------------------------------------------------------ ffmpeg
@@ -243,14 +254,15 @@ def loudness_filter(path: Path) -> str:
     ).stderr  # fmt: skip
     found = json.loads(told[told.rindex("{") : told.rindex("}") + 1])
     names = {"measured_I": "input_i", "measured_TP": "input_tp", "measured_LRA": "input_lra", "measured_thresh": "input_thresh"}
-    return before + "".join(f":{name}={found[key]}" for name, key in names.items()) + f":offset={found['target_offset']}:linear=true"
+    measured = "".join(f":{name}={found[key]}" for name, key in names.items())
+    return f"{before}{measured}:offset={found['target_offset']}:linear=true"
 
 
 def encode(out: Path, lines, seen, length: float) -> None:
     """Pictures, sound, captions and chapters into one file; written beside it first, so that a kill leaves no half film."""
     part = out / ".candor.part.mp4"
     command = [
-        "ffmpeg", "-hide_banner", "-nostdin", "-loglevel", "error", "-y",
+        "ffmpeg", "-hide_banner", "-loglevel", "error", "-y",
         "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{slides.WIDTH}x{slides.HEIGHT}", "-r", str(FPS), "-i", "-",
         "-i", str(out / "speech.wav"), "-i", str(out / "candor.vtt"), "-i", str(out / "chapters.txt"),
         "-map", "0:v", "-map", "1:a", "-map", "2:s", "-map_metadata", "3", "-map_chapters", "3",
@@ -260,8 +272,7 @@ def encode(out: Path, lines, seen, length: float) -> None:
         "-c:s", "mov_text", "-metadata:s:s:0", "language=eng", "-metadata:s:a:0", "language=eng",
         "-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+bitexact", "-movflags", "+faststart", str(part),
     ]  # fmt: skip
-    stdin = subprocess.PIPE
-    running = subprocess.Popen([each for each in command if each != "-nostdin"], stdin=stdin)
+    running = subprocess.Popen(command, stdin=subprocess.PIPE)
     try:
         for frame in frames(seen, length):
             running.stdin.write(frame.tobytes())

@@ -1,6 +1,6 @@
 """Measure the finished film: picture, sound, captions, chapters and numbers, each against what is accepted.
 
-    python video/check.py [--out build/video]
+    python -m video.check [--out build/video]
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-import speech
-import story
+from video import speech, story
 
+HERE = Path(__file__).resolve().parent
 RATE, FRAME = 16_000, 160  # the sound is looked at in steps of 10 ms
 STEP = FRAME / RATE
 IN_STEP = 0.15  # seconds that a caption may begin or end away from its speech
@@ -37,7 +35,7 @@ class Finding:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="check.py", description="Measure the finished film.")
+    parser = argparse.ArgumentParser(prog="video.check", description="Measure the finished film.")
     parser.add_argument("--out", type=Path, default=HERE.parent / "build" / "video", help="folder of the film")
     found = findings(parser.parse_args(argv).out)
     for each in found:
@@ -51,7 +49,7 @@ def findings(out: Path) -> list[Finding]:
     about = probe(path)
     captions = read_captions((out / "candor.vtt").read_text(encoding="utf-8"))
     return [
-        *picture(about),
+        *picture(about, json.loads((out / "shots.json").read_text(encoding="utf-8"))),
         *sound(path, captions),
         *texts(about, captions, (out / "transcript.md").read_text(encoding="utf-8"), out),
     ]
@@ -62,13 +60,18 @@ def probe(path: Path) -> dict:
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def picture(about: dict) -> list[Finding]:
+def picture(about: dict, shots: list[dict]) -> list[Finding]:
     seconds, size = float(about["format"]["duration"]), int(about["format"]["size"])
     video = next(stream for stream in about["streams"] if stream["codec_type"] == "video")
+    largest: dict[str, float] = {}  # each figure is to be read in at least one of its shots
+    for shot in shots:
+        largest[shot["figure"]] = max(shot["letters"], largest.get(shot["figure"], 0))
+    letters = min(largest.values())
     shape = f"{video['width']}×{video['height']} {video['codec_name']} {video['pix_fmt']}"
     return [
         Finding("length", f"{seconds / 60:.2f} min", "4 to 6", 240 <= seconds <= 360),
         Finding("picture", shape, "1280×720 h264 yuv420p", shape == "1280×720 h264 yuv420p"),
+        Finding("letters of figures", f"{letters:.0f} pixels", "at least 22", letters >= 21.5),
         Finding("size", f"{size / 1e6:.1f} MB", "at most 15", size <= 15e6),
     ]
 
@@ -120,15 +123,17 @@ def texts(about: dict, captions, transcript: str, out: Path) -> list[Finding]:
 
 def ebur128(path: Path) -> tuple[float, float]:
     """Integrated loudness in LUFS and true peak in dBTP (EBU R 128)."""
-    command = ["ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-i", str(path), "-map", "0:a", "-af", "ebur128=peak=true:framelog=quiet"]
-    told = subprocess.run([*command, "-f", "null", "-"], capture_output=True, text=True, check=True).stderr
+    command = ["ffmpeg", "-hide_banner", "-nostdin", "-nostats", "-i", str(path), "-map", "0:a"]
+    command += ["-af", "ebur128=peak=true:framelog=verbose", "-f", "null", "-"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     summary = told[told.rindex("Summary:") :]
     return float(re.search(r"I:\s+(-?[\d.]+) LUFS", summary)[1]), float(re.search(r"Peak:\s+(-?[\d.]+) dBFS", summary)[1])
 
 
 def samples(path: Path) -> np.ndarray:
     """The sound as float32 (samples,) at `RATE`."""
-    command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(path), "-map", "0:a", "-f", "f32le", "-ac", "1", "-ar", str(RATE), "-"]
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(path), "-map", "0:a"]
+    command += ["-f", "f32le", "-ac", "1", "-ar", str(RATE), "-"]
     return np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, "<f4")
 
 

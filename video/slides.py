@@ -15,7 +15,7 @@ from helpers.plots.style import PALETTE
 SIZE = WIDTH, HEIGHT = 1280, 720
 MARGIN = 40
 TITLE, LINE, SMALL = 40, 30, 22  # heights of letters, pixels; none is smaller
-TOP, FLOOR = 84, 630  # where a figure may be; players write captions below
+TOP, FLOOR = 78, 650  # where a figure may be; players write captions below
 INK, PAPER, GREY, ACCENT = "#1a1a2e", "#ffffff", "#6b7280", PALETTE[0]
 
 
@@ -40,6 +40,12 @@ def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 @lru_cache(maxsize=8)
 def opened(png: bytes) -> Image.Image:
     return Image.open(io.BytesIO(png)).convert("RGB")
+
+
+def letters(slide: Slide) -> float:
+    """Height on the slide, in pixels, of the figure's letters of 11 points, the size of its tick labels."""
+    dpi = Image.open(io.BytesIO(slide.figure)).info.get("dpi", (72, 72))[0]
+    return 11 / 72 * dpi * place(slide, slide.part)[2]
 
 
 @lru_cache(maxsize=8)

@@ -9,8 +9,9 @@ spoken (a shot), and the list items before it say what is seen meanwhile:
     - numbers: `gap {gap} ({low}`      numbers of that lesson's outputs or alternative texts, as they stand there
     - card: gap {gap}                  a line above the figure of the next shot
 
-`{name}` in a `numbers:` line is a number to read, `{name:word}` a word, `{}` anything up to the text that follows. In words and
-cards `{name}` is what was read. Nothing here needs a synthesiser, ffmpeg or PyTorch.
+`{name}` in a `numbers:` line is a number to read, `{name:word}` a word, `{#}` any number, `{}` anything up to the text that
+follows, and `{=name}` what was read before under that name. In words and cards `{name}` is what was read. Nothing here needs a
+synthesiser, ffmpeg or PyTorch.
 """
 
 from __future__ import annotations
@@ -154,8 +155,8 @@ def figure(run: Lesson, code: str) -> bytes:
     return found[0]
 
 
-def numbers(run: Lesson, template: str) -> dict[str, str]:
-    """What stands at the places of `template` in the outputs of a lesson, as text.
+def numbers(run: Lesson, template: str, known: dict[str, str] | None = None) -> dict[str, str]:
+    """What stands at the places of `template` in the outputs of a lesson, as text; `known` are the names that `{=name}` may use.
 
     Raises
     ------
@@ -165,6 +166,10 @@ def numbers(run: Lesson, template: str) -> dict[str, str]:
     for piece in re.split(r"(\{[^}]*\})", " ".join(template.split())):
         if piece == "{}":
             pattern += r".*?"
+        elif piece == "{#}":
+            pattern += NUMBER
+        elif piece.startswith("{="):
+            pattern += re.escape(fill("{" + piece[2:], known or {}))
         elif piece.startswith("{"):
             name, _, kind = piece[1:-1].partition(":")
             names.append(name)
@@ -185,7 +190,7 @@ def values(scenes: list[Scene], runs: dict[str, Lesson]) -> dict[str, str]:
         for number, template in each.numbers:
             if number not in runs:
                 raise ValueError(f"storyboard, {each.title!r}: no executed lesson {number!r}; there are {', '.join(runs)}")
-            read_now = numbers(runs[number], template)
+            read_now = numbers(runs[number], template, known)
             if twice := known.keys() & read_now.keys():
                 raise ValueError(f"storyboard, {each.title!r}: {', '.join(twice)} is named twice")
             known |= read_now
