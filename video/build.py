@@ -25,8 +25,7 @@ from PIL import Image
 
 from video import check, slides, speech, story
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
+ROOT = Path(__file__).resolve().parents[1]
 FPS = 15
 PAUSE = {"sentence": 0.35, "shot": 0.75, "scene": 1.2, "begin": 1.0, "end": 1.6}  # seconds of silence
 BEFORE, TURN = 0.45, 0.6  # a new picture comes so long before its first word, and takes so long to come
@@ -71,9 +70,9 @@ def main(argv: list[str] | None = None) -> int:
     return check.main(["--out", str(arguments.out)])
 
 
-def film(out: Path, notebooks: Path | None) -> None:
+def film(out: Path, notebooks: Path | None = None, board: Path = story.BOARD) -> None:
     """Build everything into `out`."""
-    scenes = story.read((HERE / "storyboard.md").read_text(encoding="utf-8"))
+    scenes = story.read(board.read_text(encoding="utf-8"))
     paths = executed(sorted({shot.lesson for scene in scenes for shot in scene.shots}), out, notebooks)
     runs = {number: story.lesson(path) for number, path in paths.items()}
     values = story.values(scenes, runs)
@@ -81,7 +80,6 @@ def film(out: Path, notebooks: Path | None) -> None:
     sounds = speech.say([text for shots in words for shot in shots for text in shot], out / "speech")
     lines, length = timeline(words, [len(sound) / speech.RATE for sound in sounds])
     seen = pictures(scenes, values, runs, lines, length)
-    out.mkdir(parents=True, exist_ok=True)
     write_texts(out, scenes, values, lines, length)
     write_json(out / "lessons.json", {number: str(path) for number, path in paths.items()})
     write_json(out / "numbers.json", values)

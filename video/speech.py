@@ -11,7 +11,7 @@ import numpy as np
 
 RATE = 32_000  # of the voice, samples a second
 VOICE = "cmu_us_slt_arctic_hts"
-SLOWER = 1.06  # durations of its sounds: numbers need a little time
+SLOWER = 1.12  # durations of its sounds: numbers need a little time
 QUIET = 10 ** (-45 / 20)  # of full scale: below it there is no speech
 FRAME = RATE // 100  # 10 ms
 

@@ -24,6 +24,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+BOARD = Path(__file__).resolve().parent / "storyboard.md"
 NUMBER = r"[-+−]?\d[\d,]*(?:\.\d+)?"
 IMAGE = re.compile(r'<img src="data:image/png;base64,([^"]+)" alt="([^"]*)"')
 KEYS = ("lesson", "figure", "part", "numbers", "card")
