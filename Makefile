@@ -3,6 +3,7 @@
 #   make tutorial   execute the course into build/notebooks and write build/report.html
 #   make test       run the tests
 #   make lab        open JupyterLab on the notebooks
+#   make video      build the film of the course: build/video/candor.mp4 (needs ffmpeg and Festival)
 #   make clean      delete what was built; .venv and data/cache stay, since they are slow to make again
 #
 # PYTHON=python3.12   the interpreter for .venv         PROFILE=full   the long version of the course
@@ -16,7 +17,7 @@ ARGS    ?=
 PY      := .venv/bin/python
 SHARED  := -n logical --maxprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help tutorial test lab install clean
+.PHONY: help tutorial test lab video install clean
 
 help:
 	@sed -n 's/^#  *\(make .*\)/\1/p' Makefile
@@ -29,6 +30,9 @@ test: install
 
 lab: install
 	@$(PY) -m jupyterlab --notebook-dir=notebooks $(ARGS)
+
+video: install
+	@$(PY) -m video.build $(ARGS)
 
 install:
 	@PYTHON="$(PYTHON)" sh .ci/install

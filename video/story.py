@@ -10,8 +10,9 @@ spoken (a shot), and the list items before it say what is seen meanwhile:
     - card: gap {gap}                  a line above the figure of the next shot
 
 `{name}` in a `numbers:` line is a number to read, `{name:word}` a word, `{#}` any number, `{}` anything up to the text that
-follows, and `{=name}` what was read before under that name. In words and cards `{name}` is what was read. Nothing here needs a
-synthesiser, ffmpeg or PyTorch.
+follows, and `{=name}` what was read before under that name; a template without names only has to be there, so that words which
+hang on it are not said of a run where it is not. In words and cards `{name}` is what was read. Nothing here needs a synthesiser,
+ffmpeg or PyTorch.
 """
 
 from __future__ import annotations
