@@ -4,6 +4,7 @@
 #   make test       run the tests
 #   make app        serve the explorer, a page to look at a model with
 #   make lab        open JupyterLab on the notebooks
+#   make video      build the film of the course: build/video/candor.mp4 (needs ffmpeg and Festival)
 #   make clean      delete what was built; .venv and data/cache stay, since they are slow to make again
 #
 # PYTHON=python3.12   the interpreter for .venv         PROFILE=full   the long version of the course
@@ -17,7 +18,7 @@ ARGS    ?=
 PY      := .venv/bin/python
 SHARED  := -n logical --maxprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help tutorial test app lab install clean
+.PHONY: help tutorial test app lab video install clean
 
 help:
 	@sed -n 's/^#  *\(make .*\)/\1/p' Makefile
@@ -33,6 +34,9 @@ app: install
 
 lab: install
 	@$(PY) -m jupyterlab --notebook-dir=notebooks $(ARGS)
+
+video: install
+	@$(PY) -m video.build $(ARGS)
 
 install:
 	@PYTHON="$(PYTHON)" sh .ci/install
