@@ -304,6 +304,10 @@ def _known(log: Path, wanted: Iterable[str], folder: Path, out: Path) -> dict[st
             entries.append(json.loads(line))
         except ValueError:  # cut off by a kill
             continue
+    named = {face["path"] for entry in entries for face in entry["faces"]}
+    for file in (*out.glob(".*"), *(out / "faces").rglob(".*.png")):  # half-written ones, which only a hard kill leaves
+        if file.is_file() and file.name != ".lock" and file.relative_to(out).as_posix() not in named:
+            file.unlink()
     wanted, kept = set(wanted), {}
     for entry in entries:
         names = [face["path"] for face in entry["faces"]]
