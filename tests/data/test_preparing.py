@@ -101,7 +101,7 @@ def test_shares_by_group_are_those_counted_by_hand(done):
     assert (row.group, row.other, round(row.difference, 4)) == ("a", "b", round(2 / 7, 4)) and 0 <= row.p <= 1
     assert done.photographs["kept"].sum() == 15 and len(done.photographs) == 17
     text = done.to_markdown()
-    assert "| group | b | 71.4 % |" in text and "2 |" in text
+    assert "| group | b | 71.4 % |" in text and "| group | a | b | +28.6 | " in text and f" | {row.p:.3f} |" in text
 
 
 def test_without_people_the_intervals_are_wilsons(photos, tmp_path):
