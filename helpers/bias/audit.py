@@ -82,6 +82,9 @@ def audit(
     ratios take the smaller one. With three classes or more a named gap is given for every class, and for `all` as the
     largest over classes (accuracy parity: the gap of the share of right predictions).
 
+    Images are taken as independent. Where several show one person these intervals are too narrow: `helpers.bias.rates` counts
+    people.
+
     One group alone has values and no gap (NaN).
 
     Examples

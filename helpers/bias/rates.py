@@ -99,6 +99,9 @@ def rates(
     are so, each person counts as one image. Differences: Newcombe's limits from those of both rates, and a permutation test that
     deals out people (or, where people have images in several groups, turns the signs of their contributions).
 
+    In simulated groups of 4 to 100 people with ten images each, nominal 95 % intervals that count people held the truth in 89 to
+    100 % of studies, those that count images in 55 to 90 % (`benchmarks/rates_coverage.py`).
+
     Examples
     --------
     >>> found = rates([1, 1, 1, 0] * 10, ["a"] * 20 + ["b"] * 20, identity=[k // 5 for k in range(40)])

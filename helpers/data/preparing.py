@@ -75,7 +75,7 @@ class Prepared:
         return _readable(self.found, self.missed)
 
     def to_markdown(self) -> str:
-        """The shares by group as a Markdown table."""
+        """The shares by group, and below them the differences with their tests, as Markdown tables."""
         lines = [
             f"| attribute | group | faces kept | {self.confidence:.0%} interval | photographs | people |",
             "|---|---|---:|---:|---:|---:|",
@@ -84,6 +84,16 @@ class Prepared:
         for row in self.by_group.itertuples():
             limits = f"{percent(row.low)} to {percent(row.high)}"
             lines.append(f"| {row.attribute} | {row.group} | {percent(row.value)} | {limits} | {row.n} | {row.people} |")
+        if len(self.differences):
+            lines += [
+                "",
+                f"| attribute | difference of | to | points | {self.confidence:.0%} interval | p |",
+                "|---|---|---|---:|---:|---:|",
+            ]
+        points = lambda value: "–" if np.isnan(value) else f"{100 * value:+.1f}"
+        for row in self.differences.itertuples():
+            limits, p = f"{points(row.low)} to {points(row.high)}", "–" if np.isnan(row.p) else f"{row.p:.3f}"
+            lines.append(f"| {row.attribute} | {row.group} | {row.other} | {points(row.difference)} | {limits} | {p} |")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -124,7 +134,8 @@ def prepare(
         set of photographs, all of its splits
     out : folder for the result
     size : side of the aligned faces in pixels
-    which : of several faces in a photograph keep the "largest" or "all"; or "one": miss a photograph that shows several
+    which : of several faces in a photograph keep the "largest" or "all"; or "one": miss a photograph that shows several, as is
+        safe where its labels may be a bystander's
     labels : a table of `path` (relative to `source`) and attributes, for a folder. Without it, folders at one depth are taken for
         class, group and identity, as the data set "folder" does
     protected : column, or several, by which to count what was found; each on its own. None: the data set's own, or `group`
@@ -307,6 +318,10 @@ def _known(log: Path, wanted: Iterable[str], folder: Path, out: Path) -> dict[st
             entries.append(json.loads(line))
         except ValueError:  # cut off by a kill
             continue
+    named = {face["path"] for entry in entries for face in entry["faces"]}
+    for file in (*out.glob(".*"), *(out / "faces").rglob(".*.png")):  # half-written ones, which only a hard kill leaves
+        if file.is_file() and file.name != ".lock" and file.relative_to(out).as_posix() not in named:
+            file.unlink()
     wanted, kept = set(wanted), {}
     for entry in entries:
         names = [face["path"] for face in entry["faces"]]
