@@ -125,31 +125,43 @@ class Stored:
             start = end
         return images
 
-    def _open(self):
+    def _open(self) -> _Descriptor:
         file = self._file
         if file is None:
-            file = self.path.open("rb", buffering=0)
-            size, expected = os.fstat(file.fileno()).st_size, int(np.prod(self._within))
+            file = _Descriptor(self.path)
+            size, expected = os.fstat(file.number).st_size, int(np.prod(self._within))
             if size != expected:
-                file.close()
                 raise ValueError(f"{self.path}: has {size} bytes, not {expected}; load the faces again, which repairs it")
             self._file = file
         return file
 
 
-def _fill(file, room: memoryview, offset: int) -> None:
+class _Descriptor:
+    """An open file that several `Stored` share, closed when the last of them has gone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.number = path, os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+
+    def __del__(self, close=os.close) -> None:
+        if hasattr(self, "number"):
+            close(self.number)
+
+
+def _fill(file: _Descriptor, room: memoryview, offset: int) -> None:
     """Read until `room` is full: one call may bring less (2 GB at most)."""
     while len(room):
         came = _read_at(file, room, offset)
         if came == 0:
-            raise ValueError(f"{file.name}: was cut off while it was read; load the faces again, which repairs it")
+            raise ValueError(f"{file.path}: was cut off while it was read; load the faces again, which repairs it")
         room, offset = room[came:], offset + came
 
 
-def _read_at(file, room: memoryview, offset: int) -> int:
+def _read_at(file: _Descriptor, room: memoryview, offset: int) -> int:
     """Bytes read into `room` from a place in the file, whatever its position, which workers and threads share."""
     if hasattr(os, "preadv"):
-        return os.preadv(file.fileno(), [room], offset)
+        return os.preadv(file.number, [room], offset)
     with TURN:  # Windows, where a process is never forked, so that its threads alone share the position
-        file.seek(offset)
-        return file.readinto(room)
+        os.lseek(file.number, offset, os.SEEK_SET)
+        read = os.read(file.number, len(room))
+    room[: len(read)] = read
+    return len(read)

@@ -1,6 +1,7 @@
 """Decoded once, read ever after: the same bytes as without a cache, whatever happens on the way."""
 
 import errno
+import gc
 import json
 import multiprocessing
 import os
@@ -179,6 +180,24 @@ def test_a_file_of_another_size_is_refused(tmp_path, size):
     (tmp_path / "pixels").write_bytes(bytes(size))
     with pytest.raises(ValueError, match=f"has {size} bytes, not 1080; load the faces again"):
         Stored(tmp_path / "pixels", (12, 5, 6, 3))[0]
+
+
+def test_a_file_cut_off_while_it_is_read_is_told_and_its_descriptor_given_back(raw, tmp_path):
+    whole, _ = raw
+    (tmp_path / "pixels").write_bytes(whole.tobytes())
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    images = Stored(tmp_path / "pixels", whole.shape)
+    part = images.select(np.array([11, 0]))
+    images[0], part[1]
+    later = images.select(np.array([3]))
+    del images
+    assert np.array_equal(later[0], whole[3])  # the file is open as long as someone needs it
+    os.truncate(tmp_path / "pixels", 200)
+    with pytest.raises(ValueError, match="was cut off while it was read; load the faces again"):
+        later[0]
+    del later, part
+    gc.collect()
+    assert not before or len(os.listdir("/proc/self/fd")) == before
 
 
 def data_set(photos, images, kept):
