@@ -9,7 +9,6 @@ from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 from helpers.data.labels import find_column, level_names, missing
 from helpers.names import choose
@@ -318,6 +317,8 @@ def _largest(cover: np.ndarray, shares: np.ndarray, counts: np.ndarray) -> tuple
 
     Beside it bool (kinds,), of which kinds a further row would make room for more (by the dual of the linear program).
     """
+    from scipy.optimize import linprog  # a tenth of the time that importing helpers.data takes
+
     solved = linprog(
         -np.ones(len(counts)),
         A_eq=cover - shares[:, None],  # Σ_{c fits r} x_c - p_r Σ x_c = 0
@@ -335,6 +336,8 @@ def _whole(cover: np.ndarray, shares: np.ndarray, counts: np.ndarray, total: int
 
     Each rule's count is its share rounded down or up; the sum of |x_c - total n_c / N| is least.
     """
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
     kinds = len(counts)
     natural = counts / counts.sum()
     zero, one = np.zeros((len(cover), kinds)), np.eye(kinds)
