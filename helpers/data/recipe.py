@@ -59,8 +59,8 @@ def describe(faces: FaceDataset) -> dict | None:
         "groups": list(faces.groups),
         "check": {
             **{name: _sha(values) for name, values in parts.items()},
-            "chunks": {name: [_sha(piece)[:8] for piece in _pieces(values)] for name, values in parts.items()},
-            "files": None if files is None else {"images": len(files), "sha256": _sha(files), "list": _list(files)},
+            "chunks": {name: _chunks(values) for name, values in parts.items()},
+            "files": None if files is None else _of_files(files),
             "codes": _deflate(codes.tobytes(), SMALL),
         },
         "versions": _versions(),
@@ -219,7 +219,7 @@ def _other_files(said: dict, faces: FaceDataset) -> str | None:
         return None
     changed = f"it has {len(now)} images in all splits, and had {then['images']}"
     if then["list"] is None:
-        return changed
+        return f"{changed}; of the sorted files, they differ {_where(then['chunks'], now, now, then['images'])}"
     before = _inflate(then["list"]).decode("utf-8").split("\n")
     return "; ".join([changed, *_gone_and_new(before, now)])
 
@@ -232,12 +232,12 @@ def _other_rows(said: dict, faces: FaceDataset, pixels: bool) -> str | None:
     if check["rows"] != _sha(keys) or said["images"] != len(faces):
         return (
             f"{len(faces)} rows come out, and there were {said['images']}; "
-            f"{_where(check['chunks']['rows'], keys, keys)}, with the same seed and steps{versions}"
+            f"{_where(check['chunks']['rows'], keys, keys, said['images'])}, with the same seed and steps{versions}"
         )
     names = _labels(faces)
     if check["labels"] != _sha(names):
         if check["codes"] is None:
-            return f"the files are the same, and labels differ {_where(check['chunks']['labels'], names, keys)}"
+            return f"the files are the same, and labels differ {_where(check['chunks']['labels'], names, keys, len(names))}"
         codes = np.frombuffer(_inflate(check["codes"]), "<i4").reshape(-1, 2)
         if len(codes) != len(faces) or (codes < 0).any() or (codes.max(0) >= [len(said["classes"]), len(said["groups"])]).any():
             _refuse("recipe: check: codes", check["codes"])
@@ -254,7 +254,7 @@ def _other_rows(said: dict, faces: FaceDataset, pixels: bool) -> str | None:
     seen = _pixels(faces)
     if pixels and check["pixels"] != _sha(seen):
         rows = np.array(keys, dtype=object)[_sampled(faces)]
-        place = _where(check["chunks"]["pixels"], seen, rows)
+        place = _where(check["chunks"]["pixels"], seen, rows, len(seen))
         return f"files and labels are the same, and pixels differ {place}{versions} (pixels=False lets that through)"
     return None
 
@@ -268,12 +268,14 @@ def _gone_and_new(before: Sequence[str], now: Sequence[str]) -> list[str]:
     return said
 
 
-def _where(chunks: Sequence[str], values: Sequence, keys: Sequence[str]) -> str:
-    """The first stretch of rows in which the checksums differ, and what stands there now."""
-    pieces = _pieces(values)
-    first = next((i for i, piece in enumerate(pieces) if i >= len(chunks) or chunks[i] != _sha(piece)[:8]), len(pieces) - 1)
-    start = sum(map(len, pieces[:first]))
-    stop = start + max(len(pieces[first]), 1) - 1
+def _where(chunks: Sequence[str], values: Sequence, keys: Sequence[str], n: int) -> str:
+    """The first stretch in which the checksums of what were n values differ, and what stands there now."""
+    edges = _edges(n)
+    differs = (i for i, chunk in enumerate(chunks[: len(edges) - 1]) if chunk != _sha(values[edges[i] : edges[i + 1]])[:8])
+    first = next(differs, None)
+    start, stop = (n, len(values)) if first is None else edges[first : first + 2]
+    start = min(start, len(keys) - 1)
+    stop = max(min(stop, len(keys)) - 1, start)
     return f"first in rows {start} to {stop} (now {keys[start]} to {keys[stop]})"
 
 
@@ -306,10 +308,14 @@ def _pixels(faces: FaceDataset) -> list[bytes]:
     return [np.ascontiguousarray(faces.images[row]).tobytes() for row in _sampled(faces)]
 
 
-def _pieces(values: Sequence) -> list[Sequence]:
-    """At most 32 stretches of equal length, to within one row."""
-    edges = np.linspace(0, len(values), min(CHUNKS, len(values)) + 1).astype(int)
-    return [values[start:stop] for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+def _edges(n: int) -> list[int]:
+    """Where at most 32 stretches of n values begin and end, equally long to within one."""
+    return np.linspace(0, n, min(CHUNKS, n) + 1).astype(int).tolist()
+
+
+def _chunks(values: Sequence) -> list[str]:
+    edges = _edges(len(values))
+    return [_sha(values[start:stop])[:8] for start, stop in zip(edges[:-1], edges[1:], strict=True)]
 
 
 def _sha(values: Sequence[str] | Sequence[bytes]) -> str:
@@ -332,8 +338,11 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _list(files: list[str]) -> str | None:
-    return _deflate("\n".join(files).encode("utf-8", "surrogateescape"), SMALL) if len(files) <= 20 * SMALL else None
+def _of_files(files: list[str]) -> dict:
+    """What a recipe keeps of the sorted paths of the whole data set: their list, where it is small."""
+    listed = "\n".join(files).encode("utf-8", "surrogateescape")
+    listed = _deflate(listed, SMALL) if len(files) <= 20 * SMALL else None
+    return {"images": len(files), "sha256": _sha(files), "chunks": _chunks(files), "list": listed}
 
 
 def _deflate(content: bytes, most: int | None = None) -> str | None:
@@ -414,7 +423,8 @@ def _checked(said, where: str) -> dict:
     for option in load["options"]:
         choose(option, [name for name in parameters if name not in ("root", *LOAD)], f"{where}: load: options")
     expect(said["variant"] is None or isinstance(said["variant"], dict), "variant", said["variant"])
-    expect(isinstance(said["images"], int), "images", said["images"])
+    number = lambda value: isinstance(value, int) and 0 < value < 2**40
+    expect(number(said["images"]), "images", said["images"])
     for key in ("classes", "groups"):
         expect(texts(said[key]), key, said[key])
     for key in ("rows", "labels", "pixels"):
@@ -422,7 +432,9 @@ def _checked(said, where: str) -> dict:
         expect(isinstance(check["chunks"], dict) and texts(check["chunks"].get(key)), f"check: chunks: {key}", check["chunks"])
     expect(check["codes"] is None or isinstance(check["codes"], str), "check: codes", check["codes"])
     if check["files"] is not None:
-        _exact(check["files"], ("images", "sha256", "list"), f"{where}: check: files")
+        _exact(check["files"], ("images", "sha256", "chunks", "list"), f"{where}: check: files")
+        expect(number(check["files"]["images"]), "check: files: images", check["files"]["images"])
+        expect(texts(check["files"]["chunks"]), "check: files: chunks", check["files"]["chunks"])
     expect(isinstance(said["versions"], dict), "versions", said["versions"])
     expect(isinstance(said["steps"], list), "steps", said["steps"])
     for step in said["steps"]:

@@ -9,7 +9,6 @@ from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 from helpers.data.labels import find_column, level_names, missing
 from helpers.names import choose
@@ -219,10 +218,10 @@ def variant(table: pd.DataFrame, wanted, *, size: int | None = None, seed: int =
 
         N <= max Σ x_c   subject to   Σ_{c fits r} x_c = p_r Σ x_c  for each combination r,   0 <= x_c <= n_c,
 
-    a linear program. Each combination then gets p_r N images, rounded down or up. Combinations may overlap. What no
-    combination settles stays as near to the table's own proportions as it can (in the sum of absolute differences), and
-    within a cell rows are drawn by `seed`: by their `path`, if the table has one, so that the order of rows does not matter.
-    Rows with a missing label in a column that is named are never chosen.
+    a linear program. Each combination then gets p_r N images to the nearest whole (down or up, where these exclude each
+    other). Combinations may overlap. What no combination settles stays as near to the table's own proportions as it can (in
+    the sum of absolute differences), and within a cell rows are drawn by `seed`: by their `path`, if the table has one, so
+    that the order of rows does not matter. Rows with a missing label in a column that is named are never chosen.
 
     Parameters
     ----------
@@ -318,6 +317,8 @@ def _largest(cover: np.ndarray, shares: np.ndarray, counts: np.ndarray) -> tuple
 
     Beside it bool (kinds,), of which kinds a further row would make room for more (by the dual of the linear program).
     """
+    from scipy.optimize import linprog  # a tenth of the time that importing helpers.data takes
+
     solved = linprog(
         -np.ones(len(counts)),
         A_eq=cover - shares[:, None],  # Σ_{c fits r} x_c - p_r Σ x_c = 0
@@ -333,28 +334,31 @@ def _largest(cover: np.ndarray, shares: np.ndarray, counts: np.ndarray) -> tuple
 def _whole(cover: np.ndarray, shares: np.ndarray, counts: np.ndarray, total: int) -> np.ndarray:
     """Whole numbers of rows of each kind, int64 (kinds,): `total` of them, or the next smaller number that has a solution.
 
-    Each rule's count is its share rounded down or up; the sum of |x_c - total n_c / N| is least.
+    Each rule's count is its share to the nearest whole or, where these exclude each other, rounded down or up; the sum of
+    |x_c - total n_c / N| is least.
     """
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
     kinds = len(counts)
-    natural = counts / counts.sum()
     zero, one = np.zeros((len(cover), kinds)), np.eye(kinds)
     while total > 0:
-        target = natural * total
-        constraints = [
-            LinearConstraint(np.c_[cover, zero], np.floor(shares * total + ROUNDING), np.ceil(shares * total - ROUNDING)),
-            LinearConstraint(np.r_[np.ones(kinds), np.zeros(kinds)][None], total, total),
-            LinearConstraint(np.c_[one, -one], -np.inf, target),  # the second half of the unknowns is |x_c - target_c|
-            LinearConstraint(np.c_[one, one], target, np.inf),
-        ]
-        solved = milp(
-            np.r_[np.zeros(kinds), np.ones(kinds)],
-            constraints=constraints,
-            integrality=np.r_[np.ones(kinds), np.zeros(kinds)],
-            bounds=Bounds(np.zeros(2 * kinds), np.r_[counts, np.full(kinds, np.inf)]),
-            options={"mip_rel_gap": 0},
-        )
-        if solved.success:
-            return np.rint(solved.x[:kinds]).astype(np.int64)
+        target = counts * (total / counts.sum())
+        for off in (0.5 + ROUNDING, 1 - ROUNDING):
+            constraints = [
+                LinearConstraint(np.c_[cover, zero], np.ceil(shares * total - off), np.floor(shares * total + off)),
+                LinearConstraint(np.r_[np.ones(kinds), np.zeros(kinds)][None], total, total),
+                LinearConstraint(np.c_[one, -one], -np.inf, target),  # the second half of the unknowns is |x_c - target_c|
+                LinearConstraint(np.c_[one, one], target, np.inf),
+            ]
+            solved = milp(
+                np.r_[np.zeros(kinds), np.ones(kinds)],
+                constraints=constraints,
+                integrality=np.r_[np.ones(kinds), np.zeros(kinds)],
+                bounds=Bounds(np.zeros(2 * kinds), np.r_[counts, np.full(kinds, np.inf)]),
+                options={"mip_rel_gap": 0},
+            )
+            if solved.success:
+                return np.rint(solved.x[:kinds]).astype(np.int64)
         total -= 1
     raise ValueError("variant: no whole number of images has these shares; there are too few")
 

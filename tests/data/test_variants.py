@@ -130,6 +130,14 @@ def test_the_same_seed_takes_the_same_files_whatever_the_order_of_the_rows(count
     assert np.array_equal(found.rows, variant(table, wish, seed=seed).rows)
 
 
+def test_counts_are_rounded_to_the_nearest_whole_where_they_can_be():
+    table = table_of([0, 0, 0, 600, 0, 0, 437, 0, 0, 0, 0, 0])
+    for size, wanted in ((478, [48, 430, 0]), (472, [47, 425, 0])):  # 47.8 and 430.2; 47.2 and 424.8
+        assert variant(table, {"not a, b": 0.1, "a, not b": 0.9}, size=size).report["images"].tolist() == wanted
+    thirds = table_of([5, 5, 0] * 4)
+    assert sorted(variant(thirds, {"c=x, a": 1 / 3, "c=y, a": 1 / 3, "not a": 1 / 3}, size=10).report["images"]) == [0, 3, 3, 4]
+
+
 def test_seeds_differ_and_every_row_has_its_chance():
     table = table_of([10] * 12)
     draws = [variant(table, {"a, b": 0.2, "not a": 0.8}, size=50, seed=seed).rows for seed in range(60)]
