@@ -74,7 +74,7 @@ def phash(images: np.ndarray) -> np.ndarray:
     ----------
     Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010.
     """
-    return np.concatenate([_hash(block) for block in _small(images)])
+    return _read(images)[1]
 
 
 def duplicates(faces: FaceDataset | np.ndarray, *, distance: int = DISTANCE, same: float = SAME) -> pd.DataFrame:
@@ -175,8 +175,11 @@ def _hash(small: np.ndarray) -> np.ndarray:
 
 def _read(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The images at 32×32 pixels, uint8 (N, 1024), since floating-point ones would take four times the memory; and hashes."""
-    parts = [(block.round().astype(np.uint8).reshape(len(block), -1), _hash(block)) for block in _small(images)]
-    return tuple(np.concatenate(each) for each in zip(*parts, strict=True))
+    small, hashes, start = np.empty((len(images), SIDE * SIDE), np.uint8), np.empty(len(images), np.uint64), 0
+    for block in _small(images):
+        rows = slice(start, start := start + len(block))
+        small[rows], hashes[rows] = block.round().reshape(len(block), -1), _hash(block)
+    return small, hashes
 
 
 def _identical(small: np.ndarray) -> np.ndarray:
