@@ -187,8 +187,11 @@ def _identical(small: np.ndarray) -> np.ndarray:
     # A sum of the bytes with random weights modulo 2^64: to sort rows of a kilobyte would take longer than all the rest.
     weights = np.random.default_rng(0).integers(1 << 64, size=small.shape[1], dtype=np.uint64)
     codes = np.einsum("np,p->n", small, weights, dtype=np.uint64, casting="unsafe")
-    first = pd.Series(np.arange(len(codes))).groupby(codes).transform("min").to_numpy()
-    return np.where((small[first] == small).all(axis=1), first, np.arange(len(first)))
+    first = pd.Series(np.arange(len(codes))).groupby(codes).transform("min").to_numpy(copy=True)
+    again = np.flatnonzero(first != np.arange(len(first)))
+    other = again[(small[first[again]] != small[again]).any(axis=1)]
+    first[other] = other
+    return first
 
 
 def _near(small: np.ndarray, hashes: np.ndarray, first: np.ndarray, distance: int, same: float) -> pd.DataFrame:
