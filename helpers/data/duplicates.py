@@ -80,6 +80,8 @@ def phash(images: np.ndarray) -> np.ndarray:
 def duplicates(faces: FaceDataset | np.ndarray, *, distance: int = DISTANCE, same: float = SAME) -> pd.DataFrame:
     """Pictures that are there more than once: same file, or compressed, resized, lightened copies of it.
 
+    Copies that were cropped, turned or mirrored need not be found.
+
     Parameters
     ----------
     faces : FaceDataset, or uint8 (N, H, W, 3)
