@@ -37,6 +37,7 @@ QUESTIONS = {
     "consent": "Do the people shown know of it, did they agree, and can they withdraw?",
     "annotation": "Who annotated what, with which instructions, and how often did annotators disagree?",
     "preparation": "What was done to the pictures before they came here: detection, cropping, alignment, filtering?",
+    "uses": "What has it been used for, what is it fit for, and for what should nobody use it?",
     "licence": "Under which terms may the set be used, and for what not?",
     "maintenance": "Who keeps it, who answers questions, and how are errors corrected?",
 }
@@ -118,7 +119,7 @@ class DataCard:
             ("Groups", self._groups()),
             ("Pictures", self._pictures()),
             ("Known problems", self._problems()),
-            ("Licence and upkeep", self._known("licence", "maintenance")),
+            ("Uses, licence and upkeep", self._known("uses", "licence", "maintenance")),
             (QUESTIONS_HEADING, list(self.questions) or ["None is open."]),
         ]
 
@@ -322,7 +323,7 @@ def card(
     train : FaceDataset that the card describes
     test : the split on which a model will be judged; None: leaks are not looked for
     about : what you know beside the table, by the keys of `QUESTIONS` (purpose, collection, consent, annotation, preparation,
-        licence, maintenance); what is not said is called unknown and asked for
+        uses, licence, maintenance); what is not said is called unknown and asked for
     features : (N, D) for `suspicious`; None: edges and colours
     labels : also look for suspicious labels
     confidence : level of the intervals

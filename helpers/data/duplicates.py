@@ -74,11 +74,13 @@ def phash(images: np.ndarray) -> np.ndarray:
     ----------
     Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010.
     """
-    return np.concatenate([_hash(block) for block in _small(images)])
+    return _read(images)[1]
 
 
 def duplicates(faces: FaceDataset | np.ndarray, *, distance: int = DISTANCE, same: float = SAME) -> pd.DataFrame:
     """Pictures that are there more than once: same file, or compressed, resized, lightened copies of it.
+
+    Copies that were cropped, turned or mirrored need not be found.
 
     Parameters
     ----------
@@ -175,8 +177,11 @@ def _hash(small: np.ndarray) -> np.ndarray:
 
 def _read(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The images at 32×32 pixels, uint8 (N, 1024), since floating-point ones would take four times the memory; and hashes."""
-    parts = [(block.round().astype(np.uint8).reshape(len(block), -1), _hash(block)) for block in _small(images)]
-    return tuple(np.concatenate(each) for each in zip(*parts, strict=True))
+    small, hashes, start = np.empty((len(images), SIDE * SIDE), np.uint8), np.empty(len(images), np.uint64), 0
+    for block in _small(images):
+        rows = slice(start, start := start + len(block))
+        small[rows], hashes[rows] = block.round().reshape(len(block), -1), _hash(block)
+    return small, hashes
 
 
 def _identical(small: np.ndarray) -> np.ndarray:
@@ -184,8 +189,11 @@ def _identical(small: np.ndarray) -> np.ndarray:
     # A sum of the bytes with random weights modulo 2^64: to sort rows of a kilobyte would take longer than all the rest.
     weights = np.random.default_rng(0).integers(1 << 64, size=small.shape[1], dtype=np.uint64)
     codes = np.einsum("np,p->n", small, weights, dtype=np.uint64, casting="unsafe")
-    first = pd.Series(np.arange(len(codes))).groupby(codes).transform("min").to_numpy()
-    return np.where((small[first] == small).all(axis=1), first, np.arange(len(first)))
+    first = pd.Series(np.arange(len(codes))).groupby(codes).transform("min").to_numpy(copy=True)
+    again = np.flatnonzero(first != np.arange(len(first)))
+    other = again[(small[first[again]] != small[again]).any(axis=1)]
+    first[other] = other
+    return first
 
 
 def _near(small: np.ndarray, hashes: np.ndarray, first: np.ndarray, distance: int, same: float) -> pd.DataFrame:

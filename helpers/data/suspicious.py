@@ -123,13 +123,13 @@ def gist(images: np.ndarray) -> np.ndarray:
     ----------
     images : uint8 (N, H, W, 3), in memory or memory-mapped; read block by block
     """
-    parts, start = [], 0
+    found, start = np.empty((len(images), GRID * GRID * (DIRECTIONS + 3)), np.float32), 0
     for luma in lumas(images):
-        colour = torch.from_numpy(np.array(images[start : start + len(luma)])).permute(0, 3, 1, 2).float() / 255
+        rows = slice(start, start := start + len(luma))
+        colour = torch.from_numpy(np.array(images[rows])).permute(0, 3, 1, 2).float() / 255
         colour = functional.interpolate(colour, (GRID, GRID), mode="area").flatten(1)
-        parts.append(torch.cat([_edges(luma), colour], dim=1).numpy())
-        start += len(luma)
-    return np.concatenate(parts)
+        found[rows] = torch.cat([_edges(luma), colour], dim=1).numpy()
+    return found
 
 
 def _edges(luma: torch.Tensor) -> torch.Tensor:
