@@ -12,7 +12,7 @@ import pandas as pd
 
 from helpers.data.base import FaceDataset
 from helpers.data.cache import cache_dir
-from helpers.data.decode import decode_all, is_image
+from helpers.data.decode import decode_all, is_image, printable
 from helpers.data.labels import find_column, missing
 from helpers.data.sampling import SPLITS, split_identities
 from helpers.names import choose
@@ -28,11 +28,6 @@ SPLIT_NAMES = {
 }
 
 NO_TEXT = "has a name that is no UTF-8; rename it"
-
-
-def printable(path: str) -> str:
-    """The path with bytes that are no UTF-8 written as \\udc…, which tables and terminals take."""
-    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def as_on_disk(paths: pd.Series, folder: Path) -> pd.Series:
@@ -58,8 +53,8 @@ def existing_folder(root: str | Path | None, source: str, layout: str) -> Path:
             return fetched
         raise FileNotFoundError(f"root: the data set {source!r} needs the folder of your copy. {layout}")
     folder = Path(root).expanduser()
-    if not folder.is_dir():
-        problem = "is a file, not a folder" if folder.exists() else "does not exist"
+    if not os.path.isdir(folder):  # False for what no path can be, where pathlib raises
+        problem = "is a file, not a folder" if os.path.exists(folder) else "does not exist"
         raise FileNotFoundError(f"root: {folder} {problem}. {layout}")
     return folder
 
