@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
+OUTSIDE = r"^/|^\w:|(?:^|/)\.\.(?:/|$)|\x00"
 BLANK = ["", "NA", "NaN", "nan"]
 
 
@@ -97,7 +98,7 @@ def truths(column: pd.Series, file: Path) -> pd.Series:
 
 
 def once(names: pd.Series, file: Path) -> None:
-    """Refuse a list that names a file twice, or a row without a name.
+    """Refuse a list that names a file twice, one outside the folder of its images, or a row without a name.
 
     Raises
     ------
@@ -105,6 +106,9 @@ def once(names: pd.Series, file: Path) -> None:
     """
     if names.isna().any():
         raise ValueError(f"{file}: row {int(names.isna().to_numpy().argmax())} names no image")
+    outside = names.str.contains(OUTSIDE)
+    if outside.any():
+        raise ValueError(f"{file}: lists {names[outside].iloc[0]!r}, which leads out of the folder of its images")
     twice = names.duplicated()
     if twice.any():
         raise ValueError(f"{file}: lists {names[twice].iloc[0]} twice ({twice.sum()} repeated rows); keep one row an image")

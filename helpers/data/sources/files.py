@@ -60,14 +60,14 @@ def existing_folder(root: str | Path | None, source: str, layout: str) -> Path:
 
 
 def needed(folder: Path, places: Sequence[str], layout: str) -> Path:
-    """The first of `places` (paths relative to `folder`) that is there.
+    """The first of `places` (paths relative to `folder`) that is there: a file if it has an ending, else a folder.
 
     Raises
     ------
     FileNotFoundError : none is; all of them are named, and `layout` is told.
     """
     for place in places:
-        if (folder / place).exists():
+        if (os.path.isfile if Path(place).suffix else os.path.isdir)(folder / place):
             return folder / place
     raise FileNotFoundError(f"root: {folder} has no {' nor '.join(places)}. {layout}")
 
