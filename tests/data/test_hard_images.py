@@ -1,7 +1,7 @@
 """Pictures as cameras, scanners, browsers and careless programs write them, for every entry that reads image files.
 
 What `decode` must do is checked on files made byte by byte or by Pillow; that folders, tables and the official layouts go
-through the same decoder is checked by loading one tree of hard files through each of them. About 3 s on one thread.
+through the same decoder is checked by loading one tree of hard files through each of them. About 6 s on one thread.
 """
 
 import os
@@ -480,7 +480,7 @@ def test_names_that_no_file_can_have_are_no_such_file(tmp_path, path):
 
 
 def layout(name, root):
-    """The folder of images and the paths in it, of a small data set in the layout of `name`, with its lists but without images."""
+    """The folder of images and the paths in it, of a small data set as `name` lays it out, with its lists but without images."""
     n = 16
     if name == "folder":
         return root, [f"{c}/{g}/{i}.jpg" for c in "ab" for g in "xy" for i in range(n // 4)]
