@@ -44,6 +44,11 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
+def printable(path: str) -> str:
+    """The path with bytes that are no UTF-8 written as \\udc…, which tables and terminals take."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
 def decode(path: str | Path, image_size: int) -> np.ndarray:
     """Read one image file as a square RGB image.
 

@@ -24,9 +24,11 @@ from urllib.request import Request, urlopen
 from tqdm.auto import tqdm
 
 from helpers.data.cache import cache_dir
+from helpers.data.decode import printable
 from helpers.names import choose
 
 BLOCK = 1 << 18
+LONGEST_NAME = 240  # bytes; file systems take 255, and .part is appended
 TRIES = 5  # in a row that bring next to nothing
 ENOUGH = 1 << 16  # bytes that a connection must bring to count as progress
 SLOWEST = 1000  # bytes a second, below which a connection counts as stalled
@@ -157,14 +159,16 @@ def fetch(
     if (url is None) != (sha256 is None):
         raise ValueError("url, sha256: give both, the link and the SHA-256 of the file behind it, or neither")
     folder = cache_dir() / name if root is None else Path(root).expanduser()
-    if folder.exists() and not folder.is_dir():
+    if os.path.exists(folder) and not os.path.isdir(folder):
         raise ValueError(f"root: {folder} is a file; give a folder")
     say(f"{name}: {offer.page}\nLicence: {offer.licence}.")
     files = offer.files
     if url is not None:
         file_name = PurePosixPath(unquote(urlsplit(url).path)).name
-        if file_name in ("", "..") or "\\" in file_name:
+        if file_name in ("", "..") or "\\" in file_name or not file_name.isprintable():
             raise ValueError(f"url: {url!r} does not end in the name of a file")
+        if len(os.fsencode(file_name)) > LONGEST_NAME:
+            raise ValueError(f"url: the name of its file has more than {LONGEST_NAME} bytes: {file_name}")
         files = (File(file_name, url, sha256, "" if _is_archive(file_name) else file_name),)
     steps = offer.steps.format(page=offer.page, root=folder)
     if not files:
@@ -173,6 +177,10 @@ def fetch(
     if not accept_licence:
         say("Nothing is downloaded unless you accept these terms: --accept-licence.")
         return False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"root: the folder {folder} cannot be made ({error.strerror})") from None
     for file in files:
         if file.gives and (folder / file.gives).exists():
             say(f"{folder / file.gives} is there already.")
@@ -222,8 +230,7 @@ def download(
     ConnectionError : as said.
     """
     file, sha256 = Path(file), str(sha256).strip().lower()
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise ValueError(f"url: expected http://… or https://…, got {url!r}")
+    _check_address(url)
     if len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
         raise ValueError(f"sha256: expected 64 hexadecimal digits, got {sha256!r}")
     if file.is_file() and checksum(file) == sha256:
@@ -243,6 +250,21 @@ def download(
                 f"sha256: {url} sent a file with {found}, not {sha256}; it was changed, damaged or cut off, and is not kept"
             )
     raise AssertionError("unreachable")
+
+
+def _check_address(url: str) -> None:
+    """What no try will reach is said before the first one."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # the port is read when it is asked for
+    except ValueError as error:
+        raise ValueError(f"url: {url!r} is no address ({error})") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise ValueError(f"url: expected http://… or https://…, got {url!r}")
+    if "@" in parts.netloc:
+        raise ValueError("url: names and passwords in an address are not sent; ask for a link without them")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError(f"url: {url!r} holds blanks or signs beyond ASCII; write them as %20 and the like")
 
 
 def checksum(file: Path) -> str:
@@ -337,8 +359,8 @@ def unpack(archive: str | Path, folder: str | Path) -> list[str]:
 
     Raises
     ------
-    ValueError : the archive is damaged, has a path or link that leaves it or a special file, takes more room than there is,
-        or has a name that is in `folder` already.
+    ValueError : the archive is damaged or empty, has a path or link that leaves it or a special file, takes more room than
+        there is, or has a name that is in `folder` already.
     """
     archive, folder = Path(archive), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -351,16 +373,22 @@ def unpack(archive: str | Path, folder: str | Path) -> list[str]:
         except DAMAGED as error:
             raise ValueError(f"{archive}: cannot be unpacked ({error})") from error
         names = sorted(name for name in os.listdir(place) if name != "__MACOSX")
+        if not names:
+            raise ValueError(f"{archive}: the archive is empty")
         there = [name for name in names if (folder / name).exists()]
         if there:
             raise ValueError(f"{archive}: {folder} has {there[0]} already; move it away to unpack it anew")
         for name in names:
             os.replace(Path(place) / name, folder / name)
-    return names
+    return [printable(name) for name in names]
 
 
 def _untar(archive: Path, place: Path) -> None:
-    with tarfile.open(archive) as tar:
+    try:
+        opened = tarfile.open(archive)
+    except tarfile.ReadError:  # its own words tell what each of four methods met, on four lines
+        raise ValueError(f"{archive}: is neither a zip nor a tar archive, or it is cut off") from None
+    with opened as tar:
         members = tar.getmembers()
         _check_room(archive, place, sum(member.size for member in members))
         tar.extractall(place, members, filter="data")  # refuses absolute paths, `..`, links that lead out, and devices

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
+OUTSIDE = r"^/|^\w:|(?:^|/)\.\.(?:/|$)|\x00"
 BLANK = ["", "NA", "NaN", "nan"]
 LINES = 2048  # so few that they stay in the processor's cache
 RECTANGLES = 64  # runs of lines of one length; names that are numbered have one for each number of digits
@@ -156,7 +157,7 @@ def truths(column: pd.Series, file: Path) -> pd.Series:
 
 
 def once(names: pd.Series, file: Path) -> None:
-    """Refuse a list that names a file twice, or a row without a name.
+    """Refuse a list that names a file twice, one outside the folder of its images, or a row without a name.
 
     Raises
     ------
@@ -164,6 +165,9 @@ def once(names: pd.Series, file: Path) -> None:
     """
     if names.isna().any():
         raise ValueError(f"{file}: row {int(names.isna().to_numpy().argmax())} names no image")
+    outside = names.str.contains(OUTSIDE)
+    if outside.any():
+        raise ValueError(f"{file}: lists {names[outside].iloc[0]!r}, which leads out of the folder of its images")
     twice = names.duplicated()
     if twice.any():
         raise ValueError(f"{file}: lists {names[twice].iloc[0]} twice ({twice.sum()} repeated rows); keep one row an image")

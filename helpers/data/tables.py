@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 import warnings
 from pathlib import Path
 
@@ -34,9 +35,9 @@ def read(file: Path, argument: str, holds: str, *, as_text: str | None = None) -
         be read; the message names the file.
     """
     accepted = f"Expected a .csv, .tsv or .parquet file with {holds}."
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise FileNotFoundError(
-            f"{argument}: {file} {'is a folder' if file.is_dir() else 'does not exist'}. {accepted}"
+            f"{argument}: {file} {'is a folder' if os.path.isdir(file) else 'does not exist'}. {accepted}"
         )
     if file.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{argument}: {file} ends in {file.suffix!r}. {accepted}")

@@ -1,5 +1,6 @@
 """CelebA in its official layout, written file for file."""
 
+import os
 import shutil
 
 import numpy as np
@@ -156,6 +157,13 @@ def test_people_in_two_official_splits_are_refused(root):
         (lambda t: t.replace("-1", "yes", 1), "yes"),
         (lambda t: t.replace(FILES[6], f"{FILES[6]} 1"), "more than 41 cells|not 41 cells a line"),
         (lambda t: t.replace(FILES[0], f"{FILES[0]} 1 1"), "more than 41 cells|not 41 cells a line"),
+        (lambda t: t.replace(FILES[4], "/etc/hostname"), "'/etc/hostname', which leads out of the folder of its images"),
+        (lambda t: t.replace(FILES[4], "../../000004.jpg"), "'../../000004.jpg', which leads out"),
+        (lambda t: t.replace(FILES[4], "C:\\000004.jpg"), "which leads out"),
+        (lambda t: t.replace(FILES[4], "0000\0004.jpg"), "which leads out"),
+        (lambda t: t.replace("Bangs", "identity"), "an attribute is called 'identity', which means something else here"),
+        (lambda t: "0" + t[t.index("\n") : t.index(FILES[0])], "the file has no rows"),
+        (lambda t: "9" * 30 + t[t.index("\n") :], "announces 9+ images, but it lists 30"),
         (lambda t: t.split("\n", 1)[1], "its first line is '5_o_Clock_Shadow"),
         (lambda t: "", "its first line is ''"),
     ],
@@ -195,6 +203,15 @@ def test_what_is_missing_is_named_with_where_to_get_it(root, gone, message):
     place = root / gone
     shutil.rmtree(place) if place.is_dir() else place.unlink()
     with pytest.raises(FileNotFoundError, match=message + ".*mmlab"):
+        load(root, "train")
+
+
+@pytest.mark.parametrize("name", ["img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"])
+def test_a_folder_where_a_file_should_be_or_the_other_way_round_is_not_there(root, name):
+    place = root / name
+    (shutil.rmtree if place.is_dir() else os.remove)(place)
+    place.mkdir() if place.suffix else place.touch()
+    with pytest.raises(FileNotFoundError, match=f"has no .*{name}.*mmlab"):
         load(root, "train")
 
 

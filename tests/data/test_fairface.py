@@ -95,6 +95,13 @@ def test_bom_windows_ends_and_backslashes_are_read(root):
     assert load(root).table["path"].tolist() == [*labels("train")["file"], *labels("val")["file"]]
 
 
+def test_blanks_after_the_commas_and_spreadsheets_unicode_text_are_read(root, original):
+    for part, change in (("train", (",", ", ")), ("val", (",", "\t"))):
+        file = root / f"fairface_label_{part}.csv"
+        file.write_bytes(file.read_text().replace(*change).encode("utf-16" if part == "val" else "utf-8"))
+    assert load(root).table.equals(load(original).table)
+
+
 def test_missing_images_stop_the_loading_or_are_listed(root):
     (root / "val" / "2.jpg").unlink()
     with pytest.raises(FileNotFoundError, match="lacks 1 of the 84 images .* such as val/2.jpg"):

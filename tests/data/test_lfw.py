@@ -114,6 +114,9 @@ def test_a_score_of_nought_is_no_label(root):
         (lambda t: "", "expected a line '#, person, imagenum"),
         (lambda t: t[: t.rindex("\t")], "Expected 10 columns"),
         (lambda t: t.replace("Zoran Djindjic\t2", "Zoran Djindjic\t1"), "lists Zoran_Djindjic/Zoran_Djindjic_0001.jpg twice"),
+        (lambda t: t.replace("Yoko Ono\t1\t", "../Yoko Ono\t1\t"), "'../Yoko_Ono/../Yoko_Ono_0001.jpg', which leads out"),
+        (lambda t: t.replace("Yoko Ono\t1\t", "\t1\t"), "names no image"),
+        (lambda t: t.replace("Yoko Ono\t1\t", "Yoko Ono\t1.0\t"), "int64"),
         (lambda t: t.replace("Yoko Ono\t1\t", "Yoko Ono\t1\tx"), "double"),
     ],
 )

@@ -38,8 +38,9 @@ def test_data_of_ones_own_needs_a_place_that_exists(name, tmp_path, monkeypatch)
     monkeypatch.setenv("CANDOR_CACHE", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="root: the data set"):
         load_faces(name, target="a", protected="b")
-    with pytest.raises(FileNotFoundError, match="root: .*nowhere.* does not exist. .*"):
-        load_faces(name, root=tmp_path / "nowhere", target="a", protected="b")
+    for nowhere in (tmp_path / "nowhere", "nowhere" * 100, "nowhere\0"):
+        with pytest.raises(FileNotFoundError, match="root: .*nowhere.* does not exist. .*"):
+            load_faces(name, root=nowhere, target="a", protected="b")
 
 
 def test_a_file_is_no_folder(tmp_path):

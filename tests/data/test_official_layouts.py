@@ -1,7 +1,7 @@
 """Each data set written file for file as its authors publish it, with what lies around in a real download, and read twice.
 
 The second reading is a plain loop over lines or names, or another library's reader: torchvision's CelebA and LFW, scikit-learn's
-LFW. Numbers of people and images are small, names and forms are the official ones. About 8 s on one thread.
+LFW. Numbers of people and images are small, names and forms are the official ones. About 9 s on one thread.
 """
 
 import csv

@@ -20,6 +20,7 @@ LAYOUT = (
     "img_align_celeba/000001.jpg …, list_attr_celeba.txt, list_eval_partition.txt and identity_CelebA.txt; copies of the "
     "lists as .csv will do."
 )
+TAKEN = ("path", "identity", "split")
 PARTITIONS = {0: "train", 1: "validation", 2: "test"}
 
 
@@ -117,6 +118,9 @@ def read_attributes(file: Path) -> pd.DataFrame:
         names = _words(header, None)
     if len(set(names)) < len(names):
         raise ValueError(f"{file}: a column is named twice among {', '.join(names)}")
+    taken = [name for name in names if name in TAKEN]
+    if taken:
+        raise ValueError(f"{file}: an attribute is called {taken[0]!r}, which means something else here; rename it")
     table = parse(rows, file, {"path": "str", **dict.fromkeys(names, "int8")}, separator)
     if count is not None and count != len(table):
         raise ValueError(f"{file}: its first line announces {count} images, but it lists {len(table)}; get it again")

@@ -98,7 +98,8 @@ def _read(file: Path, part: str) -> pd.DataFrame:
         raise ValueError(f"{file}: lists {path[elsewhere].iloc[0]}; expected {part}/<image>.jpg")
     columns = {"path": path, "identity": path}
     for column, levels in LEVELS.items():
-        found = raw[column].astype(object).where(raw[column].notna(), None)
+        words = raw[column].astype(object).map(lambda value: value.strip() if isinstance(value, str) else value)
+        found = words.where(words.notna(), None)
         unknown = found.notna() & ~found.isin(levels)
         if unknown.any():
             hint = " (a spreadsheet program reads 3-9 and 10-19 as dates: take the original file)" if column == "age" else ""
@@ -108,5 +109,5 @@ def _read(file: Path, part: str) -> pd.DataFrame:
             )
         columns[column] = pd.Categorical(found, categories=levels, ordered=column == "age")
     if "service_test" in raw:
-        columns["service_test"] = raw["service_test"].astype(str).str.casefold().isin(("true", "1"))
+        columns["service_test"] = raw["service_test"].astype(str).str.strip().str.casefold().isin(("true", "1"))
     return pd.DataFrame(columns)

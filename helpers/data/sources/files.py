@@ -16,7 +16,7 @@ import pandas as pd
 from helpers.data import store
 from helpers.data.base import FaceDataset
 from helpers.data.cache import cache_dir
-from helpers.data.decode import decode_all, is_image
+from helpers.data.decode import decode_all, is_image, printable
 from helpers.data.labels import find_column, missing
 from helpers.data.sampling import SPLITS, share_identities, split_identities
 from helpers.data.stored import Stored
@@ -34,11 +34,6 @@ SPLIT_NAMES = {
 }
 
 NO_TEXT = "has a name that is no UTF-8; rename it"
-
-
-def printable(path: str) -> str:
-    """The path with bytes that are no UTF-8 written as \\udc…, which tables and terminals take."""
-    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def as_on_disk(paths: pd.Series, folder: Path) -> pd.Series:
@@ -77,21 +72,21 @@ def existing_folder(root: str | Path | None, source: str, layout: str) -> Path:
             return fetched
         raise FileNotFoundError(f"root: the data set {source!r} needs the folder of your copy. {layout}")
     folder = Path(root).expanduser()
-    if not folder.is_dir():
-        problem = "is a file, not a folder" if folder.exists() else "does not exist"
+    if not os.path.isdir(folder):  # False for what no path can be, where pathlib raises
+        problem = "is a file, not a folder" if os.path.exists(folder) else "does not exist"
         raise FileNotFoundError(f"root: {folder} {problem}. {layout}")
     return folder
 
 
 def needed(folder: Path, places: Sequence[str], layout: str) -> Path:
-    """The first of `places` (paths relative to `folder`) that is there.
+    """The first of `places` (paths relative to `folder`) that is there: a file if it has an ending, else a folder.
 
     Raises
     ------
     FileNotFoundError : none is; all of them are named, and `layout` is told.
     """
     for place in places:
-        if (folder / place).exists():
+        if (os.path.isfile if Path(place).suffix else os.path.isdir)(folder / place):
             return folder / place
     raise FileNotFoundError(f"root: {folder} has no {' nor '.join(places)}. {layout}")
 

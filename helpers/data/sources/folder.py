@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from helpers.data.base import FaceDataset
-from helpers.data.decode import is_image
+from helpers.data.decode import is_image, printable
 from helpers.data.registry import source
-from helpers.data.sources.files import NO_TEXT, SPLIT_NAMES, existing_folder, faces_from_files, printable
+from helpers.data.sources.files import NO_TEXT, SPLIT_NAMES, existing_folder, faces_from_files
 from helpers.data.sources.table import read_table
 from helpers.names import choose
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.data.base import FaceDataset
-from helpers.data.decode import is_image
+from helpers.data.decode import is_image, printable
 from helpers.data.registry import source
-from helpers.data.sources.files import existing_folder, faces_from_files, printable
+from helpers.data.sources.files import existing_folder, faces_from_files
 from helpers.data.vocabulary import with_common_names
 
 LAYOUT = (
