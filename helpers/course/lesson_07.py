@@ -132,8 +132,8 @@ def share_scrambled(answer: Any, case: dict[str, np.ndarray]) -> Verdict:
     return number(
         answer, wanted,
         why="reshape(-1, 2) cuts a row of all labels and a row of all attributes into neighbours: it does not pair columns. "
-            "DetoxAI 0.3.8 does this, so that its erasers are fitted to scrambled labels. The shape is right, the code runs, "
-            "the probe still reads the group.",
+            "DetoxAI 0.3.8 does this, so that its erasers are fitted to scrambled labels. The shape is right, "
+            "and the code runs.",
         mistakes={
             "That is the share of rows that are right.": 1 - wanted,
             "That is the number of rows, not their share.": off.any(1).sum(),

@@ -159,7 +159,7 @@ def write_statistic(answer: Any) -> Verdict:
     from helpers.bias.statistics import LinearFractionalStatistic
 
     if isinstance(answer, type):
-        answer = called(answer, "no argument", ())
+        answer = called(answer, "a call without arguments", ())
     if not isinstance(answer, LinearFractionalStatistic):
         raise Unreadable(f"A subclass of LinearFractionalStatistic, or an instance of it, expected; {shown(answer)} came.")
     rng = np.random.default_rng(804)

@@ -92,9 +92,7 @@ def missed(answer: Any, case: pd.DataFrame) -> Verdict:
         mistakes={
             "That is the table's number: of the faces that were found.": among_found[best],
             "That is the share of found faces; not all of them were called right.": mine["found"].mean(),
-            "That is over all groups; take the one that the table calls best.": of_all.mul(
-                case["group"].value_counts()
-            ).sum()
+            "That is over all groups; take the one that the table calls best.": of_all.mul(case["group"].value_counts()).sum()
             / len(case),
         },
     )
