@@ -43,6 +43,8 @@ def __getattr__(name: str):
         name == "report"
     ):  # the package `helpers.report` is itself callable, so that verb and package share the name
         return import_module("helpers.report")
+    if name == "course":  # helpers.course.check(…), without an import of its own
+        return import_module("helpers.course")
     if name not in _MODULE_OF:
         raise AttributeError(
             f"module 'helpers' has no attribute {name!r}; its verbs are {', '.join(__all__)}"

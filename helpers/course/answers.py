@@ -67,6 +67,8 @@ def number(
             return wrong(sentence, look)
     if abs(value - 100 * wanted) <= 100 * tolerance and abs(wanted) <= 1:
         return wrong("That is the right number in per cent; give it as a share, between 0 and 1.", look)
+    if abs(value - wanted) <= 6 * tolerance < 0.1:
+        return wrong("Nearly. Give more digits, if you have rounded.", look)
     return wrong(f"{shown(value)} is too {'large' if value > wanted else 'small'}.", look)
 
 
@@ -106,5 +108,6 @@ def names(
     for each in sorted(wanted - given, key=str):
         if each in (missing or {}):
             return wrong(missing[each], look)
-    told = [f"{len(given - wanted)} too many"] * bool(given - wanted) + [f"{len(wanted - given)} missing"] * bool(wanted - given)
-    return wrong(f"Of your {len(given)} {what}, {' and '.join(told)}." if given else f"None given, {told[-1]}.", look)
+    counts = [(len(given - wanted), f" of your {len(given)}", "too many"), (len(wanted - given), "", "missing")]
+    told = [f"{n}{part} {'is' if n == 1 else 'are'} {what}" for n, part, what in counts if n]
+    return wrong(f"{' and '.join(told)}.", look)

@@ -35,6 +35,11 @@ def called(function: Any, words: str, inputs: Sequence[Any]) -> Any:
         raise Unreadable(f"On {words} it raises {type(error).__name__}: {text}") from None
 
 
+def kind(shape: tuple[int, ...]) -> str:
+    """A shape in words."""
+    return f"numbers of shape {shape}" if shape else "one number"
+
+
 def agrees(found: np.ndarray, wanted: Any, tolerance: float) -> bool:
     """The same shape and numbers; NaN where NaN is wanted."""
     wanted = np.asarray(wanted, dtype=float)
@@ -55,9 +60,8 @@ def function(
         try:
             given.append(array(result))
         except Unreadable:
-            wanted = np.asarray(reference(*inputs), dtype=float)
-            kind = "one number" if wanted.ndim == 0 else f"numbers of shape {wanted.shape}"
-            raise Unreadable(f"On {words} it returns {shown(result)}; {kind} expected.") from None
+            wanted = kind(np.shape(reference(*inputs)))
+            raise Unreadable(f"On {words} it returns {shown(result)}; {wanted} expected.") from None
     right_ones = [reference(*inputs) for _, inputs in cases]
     verdicts = [agrees(found, wanted, tolerance) for found, wanted in zip(given, right_ones, strict=True)]
     if all(verdicts):
@@ -70,7 +74,7 @@ def function(
     first = verdicts.index(False)
     wanted, found = np.asarray(right_ones[first], dtype=float), given[first]
     if wanted.shape != found.shape:
-        return wrong(f"On {cases[first][0]} its result has the shape {found.shape}; {wanted.shape} is expected.", look)
+        return wrong(f"On {cases[first][0]} it returns {kind(found.shape)}; {kind(wanted.shape)} expected.", look)
     if wanted.ndim == 0:
         told = f"it gives {found.item():.4g} and an independent computation {wanted.item():.4g}"
     else:

@@ -133,8 +133,8 @@ def shortcut(answer: Any, case: pd.DataFrame) -> Verdict:
         wanted,
         others,
         why=f"In training it goes with smiling ({within['train'][wanted]:.2f}), more than teeth do "
-        f"({within['train']['teeth']:.2f}); among the "
-        f"test faces it does not ({within['test'][wanted]:.2f}). A model that learns it looks good until it is judged.",
+        f"({within['train']['teeth']:.2f}); among the test faces it does not ({within['test'][wanted]:.2f}). A model that "
+        "learns it looks good until it is judged.",
     )
 
 

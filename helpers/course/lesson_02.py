@@ -70,8 +70,8 @@ def stop(answer: Any, case: pd.DataFrame) -> Verdict:
         why="From there on the training loss still falls and the validation loss rises: the network learns its faces by heart.",
         mistakes={
             "That is the number of the row, which counts from 0; epochs count from 1.": best,
-            "There the training loss is least, as it always is in the end. Faces that the model knows cannot tell when "
-            "to stop.": len(case),
+            "There the training loss is least, as it always is in the end. Faces that the model knows cannot "
+            "tell when to stop.": len(case),
         },
         look="Look at the other column, or plot both.",
     )  # fmt: skip
@@ -118,8 +118,8 @@ def leaked(answer: Any, case: pd.DataFrame) -> Verdict:
     return names(
         answer, wanted, range(len(case)), extra=too_many, what="row numbers",
         why=f"{len(wanted)} of {test.sum()} test images ({share:.0%}) show people whom the model has met: it may pass by "
-            f"recognising them. "
-        "A published tutorial has this fault: 571 of its 2,800 training images are among the 4,000 evaluated.",
+            "recognising them. A published tutorial has this fault: 571 of its 2,800 training images are "
+            "among the 4,000 evaluated.",
         look="Go by the column person, and give the numbers of the rows.",
     )  # fmt: skip
 

@@ -38,8 +38,8 @@ def confidence(answer: Any, audit: Any) -> Verdict:
         mistakes={
             "That is the width at 95 %; the argument confidence has not reached the audit.": usual,
             "That is half of the width: the distance from one end to the other is asked for.": wanted / 2,
-            "That is the width at 20 %: confidence is how often the interval holds the truth, not how often it "
-            "fails.": width(0.2),
+            "That is the width at 20 %: confidence is how often the interval holds the truth, not how often it fails.":
+                width(0.2),
             "That is the gap itself; its interval has two ends.": audit.gap("equalized_odds"),
         },
     )  # fmt: skip
@@ -163,8 +163,7 @@ def label_is_group(answer: Any, case: pd.DataFrame) -> Verdict:
     return name(
         answer, wanted, {each: others[each] for each in labels if each != wanted},
         why="Its codes are the groups under other names: within a label there is nobody to compare with, so no true positive "
-            "rate has a "
-        "gap. A published tutorial on faces audits exactly such a label.",
+            "rate has a gap. A published tutorial on faces audits exactly such a label.",
     )  # fmt: skip
 
 
@@ -216,8 +215,8 @@ def audits(seed: int = 305) -> list[Case]:
     minutes=15,
     hints=(
         "For each of the labels 0 and 1: the share of positive predictions in every group; the largest minus the smallest share.",
-        "Return the larger of the two differences. A group without an image of that label has no rate: leave it out, do not "
-        "count 0.",
+        "Return the larger of the two differences. A group without an image of that label has no rate: leave it "
+        "out, do not count 0.",
     ),
 )
 def write_gap(answer: Any) -> Verdict:
@@ -234,8 +233,8 @@ def write_gap(answer: Any) -> Verdict:
             "A group without positives has no true positive rate; you have counted it as 0.": lambda *each: _width(
                 _spans(*each)[1]
             ).max(),
-            "You have added up the rates of both labels before comparing groups: a gap in one direction and a gap in the other "
-            "cancel. FairTorch 0.1.2 does just this.": lambda *each: np.ptp(np.nansum(_spans(*each)[0], axis=1)),
+            "You have added up the rates of both labels before comparing groups: a gap in one direction and a gap in the "
+            "other cancel. FairTorch 0.1.2 does just this.": lambda *each: np.ptp(np.nansum(_spans(*each)[0], axis=1)),
             "That is the gap of the positive predictions (demographic parity); split by label first.": lambda y, p, g: np.ptp(
                 [p[g == each].mean() for each in np.unique(g)]
             ),

@@ -38,8 +38,8 @@ def other_class(answer: Any, model: Any, images: Any) -> Verdict:
     if like(wanted):
         turned = float((np.sign(wanted) == -np.sign(usual)).mean())
         return right(
-            f"{turned:.0%} of the pixels have the other sign than in the maps of the predicted class: what speaks for one class "
-            "speaks against the other."
+            f"{turned:.0%} of the pixels have the other sign than in the maps of the predicted class: what speaks for one "
+            "class speaks against the other."
         )
     if like(usual):
         return wrong("These are the maps of the class that was predicted.", "Which class is the other one, for each image?")
@@ -82,7 +82,7 @@ def agreement(answer: Any, case: dict[str, np.ndarray]) -> Verdict:
     return number(
         answer, wanted, tolerance=0.005,
         why=f"They agree well about where, {wanted:.2f}, and hardly about which way: {signed:.2f} with signs. Say which of the "
-            f"two you report.",
+            "two you report.",
         mistakes={
             "That is the rank correlation with signs; the question is where, not which way.": signed,
             "That is Pearson's correlation: a few large values decide it. Compare ranks.": pearsonr(abs(one), abs(two)).statistic,
@@ -126,8 +126,8 @@ def complete(answer: Any, case: dict[str, np.ndarray]) -> Verdict:
         return wrong("You have held the sums against the score alone; the score of the baseline has to be taken off.")
     return names(
         answer, wanted, range(len(error)), what="row numbers, from 0,",
-        why="One was made with a baseline that nobody wrote down (white, not black), the other with too few steps. A sum finds "
-            "both; an eye neither.",
+        why="One was made with a baseline that nobody wrote down (white, not black), the other with too few steps. A sum "
+            "finds both; an eye neither.",
         extra=dict.fromkeys(range(5), "Some of these add up."),
         missing=dict.fromkeys(range(5), "There is another one."),
         look="Compare sums to a hundredth or better; counting starts at 0.",
@@ -182,14 +182,14 @@ def write_occlusion(answer: Any) -> Verdict:
 
     return function(
         answer, occlusion, pictures(),
-        why="It agrees on all cases, pictures that the patches do not divide included. Thirty lines of a library are these "
-            "seven.",
+        why="It agrees on all cases, pictures that the patches do not divide included. Thirty lines of a "
+            "library are these seven.",
         mistakes={
             "The sign is turned: a patch that the score needs should get a positive value.": lambda *each: -beside(*each),
-            "That is the score when only the patch is seen; hide the patch and keep "
-            "the rest.": lambda *each: beside(*each, keep=True),
+            "That is the score when only the patch is seen; hide the patch and keep the rest.":
+                lambda *each: beside(*each, keep=True),
             "Hidden pixels turn white (1) in yours; they should turn black (0).": lambda *each: beside(*each, value=1.0),
-            "You have divided by the size of a patch; each pixel gets the whole "
-            "difference.": lambda s, i, p: beside(s, i, p) / p**2,
+            "You have divided by the size of a patch; each pixel gets the whole difference.":
+                lambda s, i, p: beside(s, i, p) / p**2,
         },
     )  # fmt: skip

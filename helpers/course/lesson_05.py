@@ -45,8 +45,8 @@ def mass(answer: Any, case: dict[str, np.ndarray]) -> Verdict:
             "That is the mask's share of the picture: what chance gives, not what the map gives.": mask.mean(),
             "You have counted relevance against the class as well; take positive values only.": np.abs(relevance[mask]).sum()
             / np.abs(relevance).sum(),
-            "Positive and negative relevance cancel in your sums; take positive "
-            "values only.": relevance[mask].sum() / relevance.sum(),
+            "Positive and negative relevance cancel in your sums; take positive values only.":
+                relevance[mask].sum() / relevance.sum(),
             "That is the mean inside over the mean of the picture; sums are asked for.": positive[mask].mean() / positive.mean(),
             "That is inside over outside; inside over everything is asked for.": positive[mask].sum() / positive[~mask].sum(),
         },
@@ -93,8 +93,7 @@ def forgets(answer: Any, case: dict[str, tuple[np.ndarray, np.ndarray]]) -> Verd
             for name in wanted
         },
         why="B stays as it was; D only turns its signs, so that a correlation with signs is far below 0 and seems to pass. "
-            "Neither may "
-        "support a claim about what the model has learned.",
+            "Neither may support a claim about what the model has learned.",
     )  # fmt: skip
 
 
@@ -137,10 +136,10 @@ def write_pointing(answer: Any) -> Verdict:
         answer, pointing, maps_and_masks(),
         why="It agrees on all cases. It looks at one pixel only, so that it does not punish a map for being coarse.",
         mistakes={
-            "That is the mean over the maps; give one value a map, so that it can have an "
-            "interval.": lambda a, b: at(a, b).mean(),
-            "You have taken the largest absolute value; relevance against the class does not "
-            "point.": lambda a, b: at(np.abs(a), b),
+            "That is the mean over the maps; give one value a map, so that it can have an interval.":
+                lambda a, b: at(a, b).mean(),
+            "You have taken the largest absolute value; relevance against the class does not point.":
+                lambda a, b: at(np.abs(a), b),
             "You have taken the least relevant pixel.": lambda a, b: at(-a, b),
             "One place for all maps: argmax needs an axis.": lambda a, b: b.reshape(len(b), -1)[:, a.argmax() % a[0].size],
         },
@@ -177,8 +176,8 @@ def small_pictures(seed: int = 504) -> list[Case]:
     level="write",
     minutes=20,
     hints=(
-        "np.argsort(-map.ravel()) is the order. Score the whole picture, then after each pixel that turns 0, to the black "
-        "picture.",
+        "np.argsort(-map.ravel()) is the order. Score the whole picture, then after each pixel that turns 0, "
+        "to the black picture.",
         "H·W + 1 scores make H·W trapezoids: np.trapezoid(scores, dx=1 / (H * W)).",
     ),
 )
@@ -193,12 +192,12 @@ def write_deletion(answer: Any) -> Verdict:
         answer, deletion, small_pictures(),
         why="It agrees on all cases: to black, one pixel a step. Another value for removed pixels is another score; name it.",
         mistakes={
-            "You remove the least relevant pixels first (or put the most relevant in first, which makes the same pictures in "
-            "reverse).": lambda s, i, m: np.trapezoid(path(s, i, -m), dx=1 / i.size),
-            "Divide the area by the number of pixels, so that the shares run from "
-            "0 to 1.": lambda s, i, m: np.trapezoid(path(s, i, m)),
-            "That is the plain mean of all scores; the first and the last count half in "
-            "an area.": lambda s, i, m: path(s, i, m).mean(),
+            "You remove the least relevant pixels first (or put the most relevant in first, which makes the "
+            "same pictures in reverse).": lambda s, i, m: np.trapezoid(path(s, i, -m), dx=1 / i.size),
+            "Divide the area by the number of pixels, so that the shares run from 0 to 1.":
+                lambda s, i, m: np.trapezoid(path(s, i, m)),
+            "That is the plain mean of all scores; the first and the last count half in an area.":
+                lambda s, i, m: path(s, i, m).mean(),
             "The score of the whole picture is missing: nothing is removed at the first point.": lambda s, i, m: np.trapezoid(
                 path(s, i, m)[1:], dx=1 / i.size
             ),

@@ -34,11 +34,11 @@ def often(answer: Any, case: dict[str, float]) -> Verdict:
     n, level = case["questions"], case["level"]
     return number(
         answer, 1 - (1 - level) ** n, tolerance=2e-3,
-        why="Nearly every other such audit would have something to report, and nothing to find. That is what Holm's correction "
-            "is for.",
+        why="Nearly every other such audit would have something to report, and nothing to find. That is what Holm's "
+            "correction is for.",
         mistakes={
-            "Adding up counts audits twice in which two questions find something; begin with the chance that "
-            "none does.": n * level,
+            "Adding up counts audits twice in which two questions find something; begin with the chance that none does.":
+                n * level,
             "That is the chance that none finds anything.": (1 - level) ** n,
             "That is the chance that all of them find something.": level**n,
             "That is the level of one question.": level,
@@ -78,8 +78,8 @@ def lacking(answer: Any, case: pd.DataFrame) -> Verdict:
     zeros = case.fillna({"share": 0}).groupby("group")["share"].mean()[["often", "never"]].to_numpy()
     if np.allclose(found, wanted, atol=1e-3, equal_nan=True):
         return right(
-            "Nobody of the second group has the region, so nothing can be said of it: not that the model ignores it, "
-            "not that it looks there."
+            "Nobody of the second group has the region, so nothing can be said of it: not that the model ignores it, not that "
+            "it looks there."
         )
     if np.allclose(found, zeros, atol=1e-3):
         return wrong("You have counted a region that is not there as one without relevance, for both groups.", "NaN is no 0.")
@@ -166,8 +166,8 @@ def p_values(seed: int = 604) -> list[Case]:
     minutes=20,
     hints=(
         "Sort. The smallest of m is multiplied by m, the next by m - 1, …, the largest by 1.",
-        "No adjusted value may be below an earlier one (np.maximum.accumulate) or above 1. Give them back in the order in which "
-        "they came.",
+        "No adjusted value may be below an earlier one (np.maximum.accumulate) or above 1. Give them back in the order in "
+        "which they came.",
     ),
 )
 def write_holm(answer: Any) -> Verdict:
@@ -183,18 +183,18 @@ def write_holm(answer: Any) -> Verdict:
         answer, holm, p_values(),
         why="It agrees on all cases. It finds whatever Bonferroni's correction finds, and sometimes more, at the same price.",
         mistakes={
-            "That is Bonferroni's correction: every value times m. Holm's multiplies the k-th smallest by m - "
-            "k + 1.": lambda p: np.minimum(
+            "That is Bonferroni's correction: every value times m. Holm's multiplies the k-th smallest by m - k + 1.":
+                lambda p: np.minimum(
                 1, len(p) * p
             ),
-            "An adjusted value may not be below that of a smaller p-value: carry the largest "
-            "along.": lambda p: np.minimum(1, back(p, steps(p))),
+            "An adjusted value may not be below that of a smaller p-value: carry the largest along.":
+                lambda p: np.minimum(1, back(p, steps(p))),
             "The values are right, but in sorted order; give them back in the order in which they came.": lambda p: np.minimum(
                 1, np.maximum.accumulate(steps(p))
             ),
             "A p-value is at most 1.": lambda p: back(p, np.maximum.accumulate(steps(p))),
-            "That is the correction of Benjamini and Hochberg, which bounds the share of false findings, not the chance "
-            "of any.": lambda p: (
+            "That is the correction of Benjamini and Hochberg, which bounds the share of false findings, not "
+            "the chance of any.": lambda p: (
                 back(p, np.minimum.accumulate((np.sort(p) * len(p) / np.arange(1, len(p) + 1))[::-1])[::-1].clip(max=1))
             ),
         },

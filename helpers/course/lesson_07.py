@@ -78,8 +78,8 @@ def three_fixes() -> pd.DataFrame:
     level="find out",
     minutes=12,
     hints=(
-        "For every fix and group, the true positive rate before and after: case[case.y_true == 1].groupby('group')[['old', 'A', "
-        "'B', 'C']].mean().",
+        "For every fix and group, the true positive rate before and after: case[case.y_true == 1].groupby('group')[['old', "
+        "'A', 'B', 'C']].mean().",
         "The gap of one of them has nearly gone although nobody's smiles are found more often than before.",
     ),
     case=three_fixes,
@@ -101,8 +101,7 @@ def down(answer: Any, case: pd.DataFrame) -> Verdict:
     return name(
         answer, wanted, others,
         why=f"The gap falls from {gap['old']:.2f} to {gap[wanted]:.2f}, because the better group loses {-change.min():.2f} and "
-            f"the worse gains "
-        "nothing. By the gap alone it is the winner.",
+            "the worse gains nothing. By the gap alone it is the winner.",
     )  # fmt: skip
 
 
@@ -133,9 +132,8 @@ def share_scrambled(answer: Any, case: dict[str, np.ndarray]) -> Verdict:
     return number(
         answer, wanted,
         why="reshape(-1, 2) cuts a row of all labels and a row of all attributes into neighbours: it does not pair columns. "
-            "DetoxAI 0.3.8 "
-        "does this, so that its erasers are fitted to scrambled labels. The shape is right, the code runs, the probe still "
-        "reads the group.",
+            "DetoxAI 0.3.8 does this, so that its erasers are fitted to scrambled labels. The shape is right, "
+            "and the code runs.",
         mistakes={
             "That is the share of rows that are right.": 1 - wanted,
             "That is the number of rows, not their share.": off.any(1).sum(),
@@ -154,8 +152,8 @@ def share_scrambled(answer: Any, case: dict[str, np.ndarray]) -> Verdict:
     minutes=25,
     hints=(
         "The means of k groups span k - 1 directions; all of them have to go, and nothing else.",
-        "means minus their mean, np.linalg.svd(...), the first k - 1 right vectors V (rows); features - (features - centre) @ "
-        "V.T @ V.",
+        "means minus their mean, np.linalg.svd(...), the first k - 1 right vectors V (rows); features - (features "
+        "- centre) @ V.T @ V.",
     ),
 )
 def write_eraser(answer: Any) -> Verdict:
@@ -194,11 +192,11 @@ def write_eraser(answer: Any) -> Verdict:
             )
         if np.abs((found - found.mean(0)) @ basis[: groups - 1].T).max() > 1e-6:
             return wrong(
-                "The means agree, but the faces were shifted by their own group's mean: that needs the group of every face "
-                "to come.",
+                "The means agree, but the faces were shifted by their own group's mean: that needs the group of "
+                "every face to come.",
                 "The same linear map for everybody: project, do not shift.",
             )
     return right(
-        "With two, three and five groups the means agree, the rest is as it was, and nobody's group is needed: one "
-        "linear map for all."
+        "With two, three and five groups the means agree, the rest is as it was, and nobody's group is needed: "
+        "one linear map for all."
     )

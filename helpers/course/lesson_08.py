@@ -45,11 +45,11 @@ def other_statistic(answer: Any, case: dict[str, Any]) -> Verdict:
     fpr = losses.NormLoss(FalsePositiveRate())
     return number(
         answer, fpr(logit, sens, label).item(),
-        why="The statistic has changed and the loss has not: neither knows the other. With labels it asks about the faces that "
-            "do not smile only.",
+        why="The statistic has changed and the loss has not: neither knows the other. With labels it asks about the faces "
+            "that do not smile only.",
         mistakes={
-            "That is the loss of the positive rate; it does not look at "
-            "labels.": losses.NormLoss(PositiveRate())(logit, sens).item(),
+            "That is the loss of the positive rate; it does not look at labels.":
+                losses.NormLoss(PositiveRate())(logit, sens).item(),
             "That is the loss of the true positive rate.": losses.NormLoss(TruePositiveRate())(logit, sens, label).item(),
             "You have made probabilities of the logits first; the loss does that itself (or pass pred_as_logit=False).": fpr(
                 logit.sigmoid(), sens, label
@@ -84,12 +84,11 @@ def perfect(answer: Any, case: pd.DataFrame) -> Verdict:
     return number(
         answer, wanted,
         why="Nobody was treated wrongly, and the gap is there: it is the labels'. Only errors could close it; whether they "
-            "should is no "
-        "question of statistics (do the labels measure what they say?).",
+            "should is no question of statistics (do the labels measure what they say?).",
         mistakes={
             "That would be its equalized-odds gap. Demographic parity does not ask who is right.": 0.0,
-            "That compares the first two groups only; take the largest and the smallest of all "
-            "three.": abs(rate["A"] - rate["B"]),
+            "That compares the first two groups only; take the largest and the smallest of all three.":
+                abs(rate["A"] - rate["B"]),
             "That compares two of the groups only; take the largest and the smallest of all three.": abs(rate["B"] - rate["C"]),
             "That compares a group with all faces; the gap is between the groups.": rate.max() - case["y_true"].mean(),
             "That is the ratio of the rates; the gap is their difference.": rate.min() / rate.max(),
@@ -119,8 +118,8 @@ def four_models() -> pd.DataFrame:
     minutes=12,
     hints=(
         "case.groupby(['group', 'y_true'])[['A', 'B', 'C', 'D']].mean() has the true and the false positive rates.",
-        "A loss that adds the two rates of a group before it compares groups sees 0 where one gap is as large as the other is "
-        "small.",
+        "A loss that adds the two rates of a group before it compares groups sees 0 where one gap is as large as "
+        "the other is small.",
     ),
     case=four_models,
 )
@@ -138,9 +137,8 @@ def cancel(answer: Any, case: pd.DataFrame) -> Verdict:
     return name(
         answer, wanted, others,
         why=f"{gap.loc[1, wanted]:+.2f} in true and {gap.loc[0, wanted]:+.2f} in false positive rate sum to "
-            f"{abs(gap[wanted].sum()):.2f}: the loss is "
-        f"content, and the equalized-odds gap is {odds[wanted]:.2f}. The loss of that name in FairTorch 0.1.2 adds the two "
-        f"before it compares.",
+            f"{abs(gap[wanted].sum()):.2f}: the loss is content, and the equalized-odds gap is {odds[wanted]:.2f}. The loss of "
+            "that name in FairTorch 0.1.2 adds the two before it compares.",
     )  # fmt: skip
 
 
@@ -161,7 +159,7 @@ def write_statistic(answer: Any) -> Verdict:
     from helpers.bias.statistics import LinearFractionalStatistic
 
     if isinstance(answer, type):
-        answer = called(answer, "no argument", ())
+        answer = called(answer, "a call without arguments", ())
     if not isinstance(answer, LinearFractionalStatistic):
         raise Unreadable(f"A subclass of LinearFractionalStatistic, or an instance of it, expected; {shown(answer)} came.")
     rng = np.random.default_rng(804)
@@ -188,8 +186,8 @@ def write_statistic(answer: Any) -> Verdict:
             halved.append((2 * missed + invented).sum() / (1 + y[mine]).sum())
     if np.allclose(found, wanted, atol=1e-6):
         return right(
-            "It agrees with a computation face by face; every loss of the library can train with it now, and every "
-            "audit report it."
+            "It agrees with a computation face by face; every loss of the library can train with it now, "
+            "and every audit report it."
         )
     if np.allclose(found, plain, atol=1e-6):
         return wrong("That is the plain error rate; a missed smile should count twice.")

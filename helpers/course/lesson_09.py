@@ -44,8 +44,8 @@ def useless(answer: Any, case: pd.DataFrame) -> Verdict:
         extra={"R": "R is at chance, but says two different things: yes to one group and no to the other. Its gap is as large "
             "as can be."},
         missing=dict.fromkeys(models, "There is another one; always no is as useless as always yes."),
-        why="Their gap is exactly 0 and their balanced accuracy one half. Published methods end there when their defaults do "
-            "not suit.",
+        why="Their gap is exactly 0 and their balanced accuracy one half. Published methods end there when "
+            "their defaults do not suit.",
     )  # fmt: skip
 
 
@@ -122,8 +122,8 @@ def flattery(answer: Any, case: pd.DataFrame) -> Verdict:
         why="All twenty are equally good, so the winner won by luck, and luck does not come along to fresh faces. Report the "
             "second number.",
         mistakes={
-            "You have compared two winners; ask how the fix chosen by the held-out faces does on "
-            "fresh ones.": held.max() - fresh.max(),
+            "You have compared two winners; ask how the fix chosen by the held-out faces does on fresh ones.":
+                held.max() - fresh.max(),
             "That is the winner's distance from the mean of the held-out column; take the same fix on fresh faces.": held.max()
             - held.mean(),
             "You have chosen by the fresh faces.": fresh.max() - held[fresh.idxmax()],
@@ -178,11 +178,10 @@ def write_paired(answer: Any) -> Verdict:
     return function(
         answer, paired, two_models(), tolerance=2e-3,
         why="It agrees. Both models answered for the same faces, and the differences face by face vary less than two samples "
-            "would: two "
-        "intervals that overlap may still hide a clear change.",
+            "would: two intervals that overlap may still hide a clear change.",
         mistakes={
-            "That is an interval for two different samples of faces; here both models answered for "
-            "the same.": lambda *each: by(*each, apart),
+            "That is an interval for two different samples of faces; here both models answered for the same.":
+                lambda *each: by(*each, apart),
             "Divide the standard deviation by √n: the interval is that of a mean.": lambda y, o, n: by(
                 y, o, n, lambda a, b: (b - a).std(ddof=1) * np.sqrt(len(a))
             ),

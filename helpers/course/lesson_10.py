@@ -77,7 +77,7 @@ def published() -> pd.DataFrame:
     case=published,
 )
 def missed(answer: Any, case: pd.DataFrame) -> Verdict:
-    """Right answers over all photographs, of the group that the published accuracy calls best."""
+    """Right answers over all photographs, of the group that has the best accuracy by the table."""
     among_found = case.groupby("group")["right"].mean()
     best = among_found.idxmax()
     mine = case[case["group"] == best]
@@ -90,11 +90,9 @@ def missed(answer: Any, case: pd.DataFrame) -> Verdict:
         why=f"The group with the best accuracy, {among_found[best]:.2f}, is the one that is served worst: {wanted:.2f}. "
         "Whoever is not found is called nothing, and is missing from every statistic of the classifier.",
         mistakes={
-            "That is the published number: of the faces that were found.": among_found[best],
+            "That is the table's number: of the faces that were found.": among_found[best],
             "That is the share of found faces; not all of them were called right.": mine["found"].mean(),
-            "That is over all groups; take the one that the published table calls best.": of_all.mul(
-                case["group"].value_counts()
-            ).sum()
+            "That is over all groups; take the one that the table calls best.": of_all.mul(case["group"].value_counts()).sum()
             / len(case),
         },
     )
@@ -133,8 +131,7 @@ def which_class(answer: Any, case: dict[str, Any]) -> Verdict:
         wanted,
         tolerance=2e-3,
         why=f"Index 1 is 'man', whose gap is {gap(1):.2f}: a table of 'positives' that counts class index 1, whichever class "
-        f"that is, would have "
-        "called this model fair. A published tutorial counts in this way.",
+        "that is, would have called this model fair. A published tutorial counts in this way.",
         mistakes={
             "That is the gap of class index 1, which is 'man' here.": gap(1),
             "That is the gap of 'not sure'.": gap(2),

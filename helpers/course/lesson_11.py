@@ -34,7 +34,7 @@ def stricter(answer: Any, fit: Any, report: Any) -> Verdict:
     return number(
         answer, wanted, tolerance=1e-6 + 1e-4 * abs(wanted),
         why=f"Of {left:,} impostor pairs of the people who report, {left / 1000:.0f} or so will be accepted: few errors, of "
-            f"fewer people still.",
+            "fewer people still.",
         mistakes={
             "That is the threshold for one in a hundred.": at(fit, 0.01),
             "That is the threshold for one in ten thousand.": at(fit, 0.0001),
@@ -68,15 +68,15 @@ def taken_for(answer: Any, case: pd.DataFrame) -> Verdict:
     return number(
         answer, wanted, tolerance=0.5,
         why=f"And {case.loc['BF'].sum() - hit} pictures of BF were taken for others. A published tutorial counts false "
-            f"positives under the true "
-        "subgroup's name in one table and under the predicted one's in another: two different numbers, one word.",
+            "positives under the true subgroup's name in one table and under the predicted one's in another: two different "
+            "numbers, one word.",
         mistakes={
-            "Those are pictures of BF that were taken for others: misses of BF, and false positives of the "
-            "others.": case.loc["BF"].sum() - hit,
+            "Those are pictures of BF that were taken for others: misses of BF, and false positives of the others.":
+                case.loc["BF"].sum() - hit,
             "That includes those of BF themselves, which are no errors.": case["BF"].sum(),
             "That includes those of BF themselves, and counts along the row.": case.loc["BF"].sum(),
-            "Those are the errors in both directions; false positives are one "
-            "of them.": case["BF"].sum() + case.loc["BF"].sum() - 2 * hit,
+            "Those are the errors in both directions; false positives are one of them.":
+                case["BF"].sum() + case.loc["BF"].sum() - 2 * hit,
             "That is a rate; the number of pictures is asked for.": wanted / case["BF"].sum(),
         },
     )  # fmt: skip
@@ -109,8 +109,9 @@ def ratio(answer: Any, case: pd.DataFrame) -> Verdict:
     wanted = of_people / of_pairs
     return number(
         answer, wanted, tolerance=0.15 * wanted,
-        why=f"Sixty people are sixty observations, not six thousand. The published interval was {wanted:.1f} times too narrow, "
-            f"and nothing in it says so.",
+        why=f"Sixty people are sixty observations, not six thousand. An interval that counts pairs is {wanted:.1f} times too "
+            f"narrow, "
+            "and nothing in it says so.",
         mistakes={
             "That holds if a person's pairs were copies of one another; compute the two standard errors.": np.sqrt(n / len(each)),
             "The other way round: how many times *wider* is the one that counts people?": 1 / wanted,
@@ -155,8 +156,8 @@ def scored_pairs(seed: int = 1104) -> list[Case]:
     level="write",
     minutes=15,
     hints=(
-        "For each name in np.unique(group): the scores of its pairs that are not the same person; the share with score >= "
-        "threshold.",
+        "For each name in np.unique(group): the scores of its pairs that are not the same person; the share "
+        "with score >= threshold.",
         "A group without such pairs has no rate: float('nan'). Give the rates in the order of np.unique.",
     ),
 )
@@ -189,8 +190,8 @@ def write_fmr(answer: Any) -> Verdict:
             "A pair whose score equals the threshold is accepted: >=, not >.": lambda *each: by(*each, "strict"),
             "A group without impostor pairs has no false match rate: NaN, not 0.": lambda *each: by(*each, "zero"),
             "That is the false non-match rate: genuine pairs that are rejected.": lambda *each: by(*each, "fnmr"),
-            "That is the share of the accepted pairs that are wrong; divide by the impostor "
-            "pairs.": lambda *each: by(*each, "discovery"),
+            "That is the share of the accepted pairs that are wrong; divide by the impostor pairs.":
+                lambda *each: by(*each, "discovery"),
             "You have divided by all pairs of the group; divide by its impostor pairs.": lambda *each: by(*each, "all pairs"),
             "You have divided by everybody's impostor pairs; divide by the group's own.": lambda *each: by(*each, "everybody's"),
             "That is one rate for all; give one a group.": lambda s, same, g, t: np.mean((s >= t)[~same]),

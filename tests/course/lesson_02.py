@@ -64,7 +64,7 @@ TRIES = {
         [leaked, np.array(leaked), set(leaked)],
         [
             ([], "has several images"),
-            (leaked[1:], "1 missing"),
+            (leaked[1:], "1 is missing"),
             (np.flatnonzero(table["person"].isin(both)), "training images"),
             (np.flatnonzero(table["split"] == "test"), "only in the test set"),
             (sorted(both), "list of row numbers"),

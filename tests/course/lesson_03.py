@@ -63,12 +63,12 @@ TRIES = {
     "03-2": Tries(
         [["negative_predictive_value", "false_omission_rate"]],
         [
-            (["negative_predictive_value"], "1 missing"),
-            ("false_omission_rate", "1 missing"),
+            (["negative_predictive_value"], "1 is missing"),
+            ("false_omission_rate", "1 is missing"),
             (["negative_predictive_value", "false_omission_rate", "true_positive_rate"], "gap of exactly 0"),
             (["negative_predictive_value", "false_omission_rate", "accuracy"], "how many smile"),
             (["npv"], "list of names of statistics"),
-            ([], "2 missing"),
+            ([], "2 are missing"),
         ],
     ),
     "03-3": Tries(
@@ -79,6 +79,7 @@ TRIES = {
             (np.average(accuracy, weights=1 / counts), "favours the rare"),
             (100 * np.average(accuracy, weights=counts), "per cent"),
             (1.2, "too large"),
+            (round((accuracy * counts).sum() / counts.sum(), 3) - 0.004, "more digits"),
         ],
     ),
     "03-4": Tries(["subgroup", "Subgroup "], [("hair", "goes with the group"), ("age", "every group"), ("gender", "One of")]),
@@ -94,7 +95,7 @@ TRIES = {
             (lambda y_true, y_pred, group: np.ptp(pd.Series(y_pred).groupby(group).mean()), "demographic parity"),
             (lambda *each: 0.25, "an independent computation"),
             (lambda *each: "large", "one number expected"),
-            (lambda *each: [0.1, 0.2], "shape (2,)"),
+            (lambda *each: [0.1, 0.2], "numbers of shape (2,); one number expected"),
             (lambda *each: 1 / 0, "ZeroDivisionError"),
             (0.3, "A function expected"),
         ],

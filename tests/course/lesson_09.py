@@ -20,7 +20,8 @@ def one_error(y, old, new):
 
 TRIES = {
     "09-1": Tries(
-        [["Q", "T"], {"T", "Q"}], [(["Q"], "always no"), (["Q", "R", "T"], "yes to one group"), (["P", "Q", "T"], "1 too many")]
+        [["Q", "T"], {"T", "Q"}],
+        [(["Q"], "always no"), (["Q", "R", "T"], "yes to one group"), (["P", "Q", "T"], "1 of your 3 is too many")],
     ),
     "09-2": Tries(
         [["E", "F"]],

@@ -42,7 +42,7 @@ TRIES = {
     "10-2": Tries(
         [mine["right"].fillna(0).mean()],
         [
-            (mine["right"].mean(), "published number"),
+            (mine["right"].mean(), "table's number"),
             (mine["found"].mean(), "share of found faces"),
             (seen["right"].fillna(0).mean(), "over all groups"),
             (100 * mine["right"].fillna(0).mean(), "per cent"),

@@ -1,6 +1,8 @@
 """Every exercise tells right answers from typical wrong ones, says why, and outlives any answer. About 20 s on one thread."""
 
 import importlib
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -131,6 +133,15 @@ def test_an_unknown_key_is_told_and_not_raised_by_a_check():
         course.hint("03-2", 3)
     with pytest.raises(ValueError, match="no data of its own"):
         course.case("03-5")
+
+
+def test_the_course_is_reached_from_the_package_and_the_readme_says_what_it_says():
+    import helpers
+
+    assert helpers.course is course
+    readme = (Path(helpers.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (told,) = re.findall(r'^course\.check\("03-3", 0\.815\) +# (.*) …$', readme, re.M)
+    assert repr(course.check("03-3", 0.815)).startswith(told)
 
 
 def test_what_a_check_has_to_be_handed_is_named():

@@ -1,6 +1,6 @@
 """The notebooks ask what can be checked, their solutions are right, and their first cell installs what is missing.
 
-The solutions run in kernels of their own: about 60 s on one thread for all together.
+The solutions run in kernels of their own: about 40 s of one processor for all together.
 """
 
 import ast
