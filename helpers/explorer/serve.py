@@ -121,7 +121,12 @@ def application(folder: Path, host: str, port: int, browser: bool, pool: int, sa
         "ip": host, "port": port, "port_retries": 0, "open_browser": browser, "root_dir": str(folder / "page"),
         "config_file_paths": [], "log_level": logging.ERROR, "connection_dir_root": str(folder),
         # On this machine's own address only its own names are answered: other sites' pages cannot reach in through one of theirs.
-        "tornado_settings": {"allow_remote_access": not is_local(host), "ws_ping_interval": PING, "ws_ping_timeout": PING},
+        # A page that is closed says goodbye without a cookie's token, which would be refused; whoever does not know the number of
+        # its kernel, which nobody can guess, cannot say it in its place.
+        "tornado_settings": {
+            "allow_remote_access": not is_local(host), "disable_check_xsrf": True,
+            "ws_ping_interval": PING, "ws_ping_timeout": PING,
+        },
     }  # fmt: skip
     page = {
         "template": "candor", "allow_template_override": "NO", "allow_theme_override": "NO", "show_tracebacks": False,
