@@ -11,6 +11,8 @@ import os
 import shutil
 import socket
 import tempfile
+import threading
+import webbrowser
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,7 +43,7 @@ def serve(
     data_root : the folder that paths of data and models lie in
     browser : open one
     pool : pages kept ready for the next visitors, each some 600 MB of memory
-    say : called with the address once the server listens
+    say : called with the address once the server listens and, with a pool, a page is ready
     **choice : fields of `helpers.explorer.choice.Choice`: what the page opens with
 
     Raises
@@ -113,15 +115,29 @@ def application(folder: Path, host: str, port: int, browser: bool, pool: int, sa
 
     class Explorer(Voila):
         def listen(self) -> None:
-            address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
-            IOLoop.current().add_callback(say, f"The explorer is at {address} (Ctrl-C ends it).")
+            IOLoop.current().add_callback(self.announce)
             super().listen()
 
+        async def announce(self) -> None:
+            """Say the address, and open the browser, once a kernel is warm: whoever comes before waits for it to start."""
+            for kernels in list(getattr(self.kernel_manager, "_pools", {}).values()):
+                with contextlib.suppress(Exception):  # one that fails fails again for the visitor, who is told
+                    await (await kernels[0])["task"]
+            address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+            say(f"The explorer is at {address} (Ctrl-C ends it).")
+            if browser:
+                threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
     voila = {
-        "ip": host, "port": port, "port_retries": 0, "open_browser": browser, "root_dir": str(folder / "page"),
+        "ip": host, "port": port, "port_retries": 0, "open_browser": False, "root_dir": str(folder / "page"),
         "config_file_paths": [], "log_level": logging.ERROR, "connection_dir_root": str(folder),
         # On this machine's own address only its own names are answered: other sites' pages cannot reach in through one of theirs.
-        "tornado_settings": {"allow_remote_access": not is_local(host), "ws_ping_interval": PING, "ws_ping_timeout": PING},
+        # A page that is closed says goodbye without a cookie's token, which would be refused; whoever does not know the number of
+        # its kernel, which nobody can guess, cannot say it in its place.
+        "tornado_settings": {
+            "allow_remote_access": not is_local(host), "disable_check_xsrf": True,
+            "ws_ping_interval": PING, "ws_ping_timeout": PING,
+        },
     }  # fmt: skip
     page = {
         "template": "candor", "allow_template_override": "NO", "allow_theme_override": "NO", "show_tracebacks": False,

@@ -4,6 +4,7 @@ Needs Chromium and its driver: `apt-get install chromium chromium-driver`, and `
 """
 
 import contextlib
+import json
 import re
 import shutil
 import signal
@@ -145,8 +146,6 @@ def photograph(driver, name):
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_nothing_fails(visitor, server):
-    import json
-
     asked = [json.loads(entry["message"])["message"] for entry in visitor.get_log("performance")]
     urls = [each["params"]["request"]["url"] for each in asked if each["method"] == "Network.requestWillBeSent"]
     elsewhere = [url for url in urls if not url.startswith((server[0], "data:", "blob:", "chrome"))]
@@ -275,18 +274,41 @@ def test_groups_by_another_attribute(visitor):
     assert "not facial_hair (" in visible_text(visitor)
 
 
+def kernel(driver):
+    return json.loads(driver.find_element(By.ID, "jupyter-config-data").get_attribute("textContent"))["kernelId"]
+
+
+def runs(server, number):
+    """Whether a kernel's process is there."""
+    for each in children(server[1]):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if number in " ".join(each.cmdline()):
+                return True
+    return False
+
+
 def test_two_visitors_do_not_disturb_each_other_and_one_who_leaves_takes_a_kernel_along(visitor, server):
-    mine = visitor.current_window_handle
-    kernels = lambda: sum("ipykernel_launcher" in " ".join(each.cmdline()) for each in children(server[1]))
+    mine, first = visitor.current_window_handle, kernel(visitor)
     visitor.switch_to.new_window("tab")
     try:
         visit(visitor, server[0])
         assert control(visitor, "Protected attribute").find_element(By.CSS_SELECTOR, "option:checked").text == "glasses"
         visitor.find_element(By.CSS_SELECTOR, ".noUi-handle").send_keys(Keys.HOME)
         wait(lambda: "at the threshold 0.00" in visible_text(visitor), "the other visitor's threshold has moved")
-        together = wait(kernels, "kernels are counted")
+        second = kernel(visitor)
+        assert first != second and runs(server, first) and runs(server, second)
+        visitor.get("about:blank")
+        wait(lambda: not runs(server, second), "the kernel of the visitor who left has ended")
     finally:
         visitor.close()
         visitor.switch_to.window(mine)
     assert "at the threshold 0.50" in visible_text(visitor) and "not facial_hair (" in visible_text(visitor)
-    wait(lambda: kernels() < together, "the kernel of the visitor who left has ended")
+    assert runs(server, first)
+
+
+def test_a_lost_kernel_is_said_and_no_silence(visitor, server):
+    request = urllib.request.Request(f"{server[0]}voila/api/shutdown/{kernel(visitor)}", method="POST")
+    assert urllib.request.urlopen(request).status == 204
+    alert = wait(lambda: visitor.find_element(By.CSS_SELECTOR, "[role=alert]").text, "it is said")
+    assert alert == "This visit has ended; reload the page to begin anew. What was finished is kept."
+    visit(visitor, server[0])

@@ -9,7 +9,7 @@ LOADED = {"data": "illustrated", "target": "smiling", "protected": ["glasses"], 
 def small_model(folder, n=96):
     """Write `small.safetensors` into a folder; opened, it is judged on `n` faces of its own size."""
     train = helpers.load_faces(
-        "illustrated", split="train", target="smiling", protected="glasses", image_size=32, n=160, n_jobs=1, progress=False
+        "illustrated", split="train", target="smiling", protected="glasses", image_size=32, n=128, n_jobs=1, progress=False
     )
-    model = helpers.train(train, epochs=3, batch_size=32, progress=False)
+    model = helpers.train(train, epochs=2, batch_size=32, progress=False)
     return models.save(model, folder / "small.safetensors", loaded=LOADED | {"option": {"n": n, "n_jobs": 1}})
