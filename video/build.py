@@ -273,7 +273,7 @@ def encode(out: Path, lines, seen, length: float) -> None:
         "-i", str(out / "speech.wav"), "-i", str(out / "candor.vtt"), "-i", str(out / "chapters.txt"),
         "-map", "0:v", "-map", "1:a", "-map", "2:s", "-map_metadata", "3", "-map_chapters", "3",
         "-af", f"{loudness_filter(out / 'speech.wav')},aresample=48000", "-c:a", "aac", "-b:a", "96k", "-ac", "1",
-        "-c:v", "libx264", "-preset", "medium", "-tune", "stillimage", "-crf", "20", "-pix_fmt", "yuv420p", "-g", str(FPS * 10),
+        "-c:v", "libx264", "-preset", "medium", "-tune", "stillimage", "-crf", "22", "-pix_fmt", "yuv420p", "-g", str(FPS * 10),
         "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-vf", "scale=out_color_matrix=bt709",
         "-c:s", "mov_text", "-disposition:s:0", "default", "-metadata:s:s:0", "language=eng", "-metadata:s:a:0", "language=eng",
         "-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+bitexact", "-movflags", "+faststart", str(part),
