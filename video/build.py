@@ -2,8 +2,9 @@
 
     python -m video.build [--notebooks build/video/notebooks] [--out build/video]
 
-The lessons are executed first, at twice the usual resolution, where the folder lacks one of them. Everything that is said or
-shown comes from `storyboard.md` and from that run; the same run and the same voice give the same film.
+The lessons are executed first, at twice the usual resolution, where the folder lacks one of them or holds one that is older than
+the lesson. Everything that is said or shown comes from `storyboard.md` and from that run; the same run and the same voice give
+the same film.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def missing() -> str:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="video.build", description="Build the film of the course.")
-    parser.add_argument("--notebooks", type=Path, help="executed lessons (default: OUT/notebooks, executed where absent)")
+    parser.add_argument("--notebooks", type=Path, help="executed lessons (default: OUT/notebooks, executed where absent or old)")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "video", help="folder of the film (default: build/video)")
     arguments = parser.parse_args(argv)
     if lacking := missing():
@@ -89,18 +90,25 @@ def film(out: Path, notebooks: Path | None = None, board: Path = story.BOARD) ->
 
 
 def executed(numbers: list[str], out: Path, notebooks: Path | None) -> dict[str, Path]:
-    """The executed lessons by number; those that are not there are executed, unless the folder was named."""
-    folder = notebooks or out / "notebooks"
-    absent = [number for number in numbers if not list(folder.glob(f"{number}_*.ipynb"))]
-    if absent and notebooks:
-        raise ValueError(f"--notebooks {folder}: no executed lesson {', '.join(absent)}")
-    if absent:
-        # lessons 1 and 2 draw the faces and train the model that the others use
-        only = [argument for number in absent for argument in ("--only", number)]
-        command = [sys.executable, str(ROOT / "notebooks" / "run.py"), "--no-report", "--out", str(folder.parent), *only]
+    """The executed lessons by number: those of the folder named, else of `out`, executed where absent or out of date."""
+    if notebooks:
+        found = {number: sorted(notebooks.glob(f"{number}_*.ipynb")) for number in numbers}
+        if absent := [number for number in numbers if not found[number]]:
+            raise ValueError(f"--notebooks {notebooks}: no executed lesson {', '.join(absent)}")
+        return {number: paths[0].resolve() for number, paths in found.items()}
+    lessons = {number: next((ROOT / "notebooks").glob(f"{number}_*.ipynb")) for number in numbers}
+    done = {number: (out / "notebooks" / path.name).resolve() for number, path in lessons.items()}
+    if wanted := [number for number in numbers if not newer(done[number], lessons[number])]:
+        only = [argument for number in wanted for argument in ("--only", number)]
+        command = [sys.executable, str(ROOT / "notebooks" / "run.py"), "--no-report", "--out", str(out), *only]
         if subprocess.run(command, env={**os.environ, "CANDOR_DPI": os.environ.get("CANDOR_DPI", DPI)}).returncode:
-            raise RuntimeError(f"the course did not run; see {folder}")
-    return {number: next(folder.glob(f"{number}_*.ipynb")).resolve() for number in numbers}
+            raise RuntimeError(f"the course did not run; see {out / 'notebooks'}")
+    return done
+
+
+def newer(made: Path, source: Path) -> bool:
+    """Whether `made` is there and not older than its source."""
+    return made.exists() and made.stat().st_mtime >= source.stat().st_mtime
 
 
 def timeline(words: list[list[list[str]]], lengths: list[float]) -> tuple[list[Line], float]:
@@ -265,9 +273,9 @@ def encode(out: Path, lines, seen, length: float) -> None:
         "-i", str(out / "speech.wav"), "-i", str(out / "candor.vtt"), "-i", str(out / "chapters.txt"),
         "-map", "0:v", "-map", "1:a", "-map", "2:s", "-map_metadata", "3", "-map_chapters", "3",
         "-af", f"{loudness_filter(out / 'speech.wav')},aresample=48000", "-c:a", "aac", "-b:a", "96k", "-ac", "1",
-        "-c:v", "libx264", "-preset", "medium", "-tune", "stillimage", "-crf", "20", "-pix_fmt", "yuv420p", "-g", str(FPS * 10),
+        "-c:v", "libx264", "-preset", "medium", "-tune", "stillimage", "-crf", "22", "-pix_fmt", "yuv420p", "-g", str(FPS * 10),
         "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-vf", "scale=out_color_matrix=bt709",
-        "-c:s", "mov_text", "-metadata:s:s:0", "language=eng", "-metadata:s:a:0", "language=eng",
+        "-c:s", "mov_text", "-disposition:s:0", "default", "-metadata:s:s:0", "language=eng", "-metadata:s:a:0", "language=eng",
         "-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+bitexact", "-movflags", "+faststart", str(part),
     ]  # fmt: skip
     running = subprocess.Popen(command, stdin=subprocess.PIPE)

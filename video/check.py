@@ -72,7 +72,7 @@ def picture(about: dict, shots: list[dict]) -> list[Finding]:
     return [
         Finding("length", f"{seconds / 60:.2f} min", "4 to 6", 240 <= seconds <= 360),
         Finding("picture", shape, "1280×720 h264 yuv420p", shape == "1280×720 h264 yuv420p"),
-        Finding("letters of figures", f"{letters:.0f} pixels", "at least 20", letters >= 20),
+        Finding("11-point letters of figures", f"{letters:.0f} pixels", "at least 20", letters >= 20),
         Finding("size", f"{size / 1e6:.1f} MB", "at most 15", size <= 15e6),
     ]
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from video import story
+
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 specification = importlib.util.spec_from_file_location("course_runner", NOTEBOOKS / "run.py")
@@ -33,6 +35,18 @@ def test_a_lesson_runs_and_its_claims_hold(path, course):
     assert figures >= 2
     assert "Figure without a description" not in page
     assert "Traceback" not in page
+
+
+@pytest.mark.timeout(2400)
+def test_the_film_finds_its_figures_and_numbers_in_the_course(course):
+    _, folder = course
+    scenes = story.read(story.BOARD.read_text(encoding="utf-8"))
+    shots = [shot for scene in scenes for shot in scene.shots]
+    runs = {shot.lesson: story.lesson(next(folder.glob(f"{shot.lesson}_*.ipynb"))) for shot in shots}
+    values = story.values(scenes, runs)
+    for shot in shots:
+        assert story.fill(shot.words, values)
+        assert not shot.figure or story.figure(runs[shot.lesson], shot.figure)
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)

@@ -3,7 +3,9 @@
 import base64
 import io
 import json
+import os
 import shutil
+import subprocess
 from itertools import pairwise
 
 import numpy as np
@@ -49,6 +51,30 @@ def test_pictures_come_before_their_words_and_the_first_at_once():
     assert starts[0, 0] == 0
     assert starts[0, 1] == pytest.approx(lines[2].start - build.BEFORE) and starts[0, 1] > lines[1].end
     assert list(starts.values()) == sorted(starts.values())
+
+
+def test_a_lesson_is_executed_where_it_is_absent_or_out_of_date(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    ran = []
+
+    def run(command, **_):
+        ran.append([command[k + 1] for k, word in enumerate(command) if word == "--only"])
+        for number in ran[-1]:
+            (tmp_path / "out" / "notebooks" / f"{number}_x.ipynb").write_text("{}")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(build.subprocess, "run", run)
+    (tmp_path / "out" / "notebooks").mkdir(parents=True)
+    for number in ("03", "04"):
+        (tmp_path / "notebooks" / f"{number}_x.ipynb").write_text("{}")
+        os.utime(tmp_path / "notebooks" / f"{number}_x.ipynb", (1000, 1000))
+    found = build.executed(["03", "04"], tmp_path / "out", None)
+    assert found == {number: (tmp_path / "out" / "notebooks" / f"{number}_x.ipynb").resolve() for number in ("03", "04")}
+    build.executed(["03", "04"], tmp_path / "out", None)
+    os.utime(found["04"], (999, 999))
+    build.executed(["03", "04"], tmp_path / "out", None)
+    assert ran == [["03", "04"], ["04"]]
 
 
 # ------------------------------------------------------------------------------------------------------------- texts
