@@ -16,7 +16,6 @@ from helpers.names import choose
 
 from . import kept
 
-ROOTLESS = ("illustrated", "orl")
 MOST_LEVELS = 8  # a column with more values makes groups too small to audit
 NOT_GROUPS = ("split", "path", "file", "filename", "identity")
 
@@ -27,13 +26,14 @@ class Choice:
 
     Attributes
     ----------
-    data : name of a data set, or the path of a folder or table within the folder that may be read
+    data : name of a data set, or the path of a folder or table within the folder that may be read; "": what the model was
+        trained on, else the drawn faces
     model : path of a model within that folder; "": the ResNet-18 that `helpers.problem.load_problem` trains on the data
     target : column to predict, "" for the model's or the data's own.  protected : column whose groups are compared, likewise
     image_size, seed : as in `helpers.load_faces`
     """
 
-    data: str = "illustrated"
+    data: str = ""
     model: str = ""
     target: str = ""
     protected: str = ""
@@ -105,14 +105,16 @@ def open_choice(choice: Choice, root: str | Path = ".") -> Opened:
     from helpers.models import predict
     from helpers.models.resume import fingerprint, weights_fingerprint
 
-    data = choice.data.strip() or Choice.data
+    model = read_model(choice.model, root) if choice.model.strip() else None
+    before = (getattr(model, "info", None) or {}).get("loaded") or {}
+    data = choice.data.strip() or before.get("data") or "illustrated"
     if is_path(data) or (data.casefold() not in SOURCES and (Path(root) / data).exists()):
         path = inside(root, data, "data")
         name, place = ("folder" if path.is_dir() else "table"), path
     else:
         name, place = choose(data, SOURCES, "data"), None
-    if choice.model.strip():
-        model, fit, test = with_model(replace(choice, data=data), name, place, root)
+    if model is not None:
+        fit, test = faces_for(model, before if before.get("data") == data else {}, choice, name, place)
     else:
         from helpers.problem import load_problem
 
@@ -129,25 +131,29 @@ def open_choice(choice: Choice, root: str | Path = ".") -> Opened:
     return Opened(read, model, fit, test, logits, key, noted(test))
 
 
-def with_model(choice: Choice, name: str, place: Path | None, root: str | Path) -> tuple[nn.Module, FaceDataset, FaceDataset]:
-    """A model from a file, and the faces for it: those of its own target, seed and options unless something else is asked for."""
-    import helpers
+def read_model(text: str, root: str | Path) -> nn.Module:
+    """The model that a path within `root` names: one of ours, or another library's."""
     from helpers import models
 
-    path = inside(root, choice.model, "model")
+    path = inside(root, text, "model")
     described = path.with_suffix(".json").is_file()
-    model = models.load(path) if path.suffix == ".safetensors" and described else models.foreign.load(path)
-    before = (getattr(model, "info", None) or {}).get("loaded") or {}
-    same = before.get("data") == choice.data
-    protected = choice.protected or (before.get("protected") if same else None) or None
+    return models.load(path) if path.suffix == ".safetensors" and described else models.foreign.load(path)
+
+
+def faces_for(model: nn.Module, before: dict, choice: Choice, name: str, place: Path | None) -> tuple[FaceDataset, FaceDataset]:
+    """Validation and test faces for a model: of the target, seed and options that it was trained with (`before`, if the data is
+    the same), unless something else is asked for."""
+    import helpers
+
+    protected = choice.protected or before.get("protected") or None
     settings = {
         "root": place,
-        "target": choice.target or (before.get("target") if same else None) or None,
+        "target": choice.target or before.get("target") or None,
         "protected": protected[0] if isinstance(protected, list) and len(protected) == 1 else protected,
         # the seed decides who is in which split: another one would let people of its training into the model's test
-        "seed": before.get("seed", choice.seed) if same else choice.seed,
-        "image_size": before.get("image_size") or choice.image_size,
-        **((before.get("option") or {}) if same else {}),
+        "seed": before.get("seed", choice.seed),
+        "image_size": before.get("image_size") or size_of(model) or choice.image_size,
+        **(before.get("option") or {}),
     }
     with quiet():
         fit, test = (helpers.load_faces(name, split=split, **settings) for split in ("validation", "test"))
@@ -157,7 +163,13 @@ def with_model(choice: Choice, name: str, place: Path | None, root: str | Path) 
             f"model: {choice.model} tells {' from '.join(known)}, and the target {test.target} is {' or '.join(test.classes)}; "
             "choose the target that it learned, or another model"
         )
-    return model, fit, test
+    return fit, test
+
+
+def size_of(model: nn.Module) -> int | None:
+    """The side of the images that a model was trained on, if it says."""
+    loaded = (getattr(model, "info", None) or {}).get("loaded") or {}
+    return loaded.get("image_size")
 
 
 def protected_of(faces: FaceDataset) -> str:

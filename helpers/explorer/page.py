@@ -17,7 +17,7 @@ from .tabs.report import ReportTab
 from .tabs.what_if import WhatIfTab
 
 SETTINGS = "CANDOR_EXPLORER"  # environment variable by which `serve` tells the page what to open: JSON
-DATA = ("illustrated", "orl")
+DATA = ("illustrated", "orl", "celeba", "fairface", "utkface", "lfw", "bfw")
 
 
 class Page:
@@ -39,8 +39,8 @@ class Page:
         self.jobs = Jobs(self.say)
         wide, narrow = {"description_width": "initial"}, w.Layout(width="6em")
         self.data = w.Combobox(
-            value=choice.get("data") or DATA[0], options=DATA, description="Data", style=wide, ensure_option=False,
-            placeholder="name, folder or table", continuous_update=False, layout=w.Layout(width="15em"),
+            value=choice.get("data") or "", options=DATA, description="Data", style=wide, ensure_option=False,
+            placeholder="the model's own", continuous_update=False, layout=w.Layout(width="15em"),
         )  # fmt: skip
         self.model = w.Text(
             value=choice.get("model") or "", description="Model", style=wide, continuous_update=False,
@@ -82,8 +82,9 @@ class Page:
 
     def start(self) -> None:
         """Open what is chosen, beside the page."""
-        words = f"Opening {self.data.value}" + (f" with {self.model.value}" if self.model.value.strip() else "")
-        self.say(f"{words} … A network that was never trained here is trained first, which takes minutes.")
+        named = filter(None, [self.data.value.strip(), self.model.value.strip()])
+        words = f"Opening {' with '.join(named) or 'the drawn faces'} …"
+        self.say(f"{words} A network that was never trained here is trained first, which takes minutes.")
         self.open.disabled, self.stop.disabled = True, False
         self.jobs.run("open", self.read, self.opened, self.ended)
 
@@ -108,7 +109,7 @@ class Page:
             self.protected.value = choice.protected
         finally:
             self._quiet = False
-        self.target.value, self.protected.disabled = choice.target, False
+        self.data.value, self.target.value, self.protected.disabled = choice.data, choice.target, False
         self._shown.clear()
         self.show()
         classes = " and ".join(state.faces.classes)

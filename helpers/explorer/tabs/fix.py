@@ -145,9 +145,10 @@ def change_table(result) -> str:
     }
     for name, words in zip(after, ("balanced accuracy", "equalized-odds gap"), strict=True):
         rows.append((words, after[name], signed(*result.get_change(name)), ""))
-    groups = result.comparison.by_group
+    groups = result.comparison.by_group.rename(columns={"class": "label"})
     for row in groups[groups["statistic"].isin(("true_positive_rate", "false_positive_rate"))].itertuples():
-        words = f"{row.group}: {readable(row.statistic)}"
+        label = f" ({row.label})" if getattr(row, "label", "") else ""
+        words = f"{row.group}: {readable(row.statistic)}{label}"
         rows.append((words, f"{row.second:.3f}", signed(row.change, row.low, row.high), row.verdict))
     shown = pd.DataFrame(rows, columns=["number", "after", "change", "verdict"])
     return table(shown, f"{result.method} against the model as it was") + text(result.note)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import ipywidgets as w
-import pandas as pd
 
 from helpers.explorer.sentences import face, picture, readable, table, text
 
@@ -123,6 +122,7 @@ class LookTab:
                 drawn = self.maps.value = picture(lambda maps=maps: panel(images, maps, labels, scale="map"), dpi=80)
                 shown = time.monotonic()
         if not able:
+            self.maps.value = self.scores.value = ""
             raise ValueError("; ".join(failed))
         said = " ".join(f"{words[:1].upper()}{words[1:]}." for words in failed)
         return drawn, score_table(state, rows, able), said or f"{len(rows)} by {len(able)} maps are shown, with their scores."
@@ -134,6 +134,8 @@ class LookTab:
 
 def score_table(state, rows: list[int], names: list[str]) -> str:
     """The scores of the methods as a table, and what each column means."""
+    import pandas as pd
+
     scores = state.scores(rows, names)
     shown = pd.DataFrame({"method": [readable(name) for name in scores.index]})
     for column in scores.columns:

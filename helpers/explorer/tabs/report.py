@@ -30,6 +30,7 @@ class ReportTab:
         self.note, self.links = w.HTML(), w.HTML()
         self.widget = w.VBox([self.note, w.HBox([self.make, self.csv]), w.HBox([self.model, self.save]), self.links])
         self.found: dict[str, str] = {}
+        self._folder: Path | None = None
         self.make.on_click(lambda button: self.write("report", lambda state, folder: state.report(folder)))
         self.csv.on_click(lambda button: self.write("table", self.threshold_table))
         self.save.on_click(lambda button: self.write("model", lambda state, folder: state.save(folder, self.model.value)))
@@ -60,15 +61,16 @@ class ReportTab:
             self.page.say("Nothing is open yet; press Open first.")
             return
         state, folder = self.page.state, self.folder()
-        self.page.say(f"Writing the {kind} …")
+        self.page.say(f"Writing the {kind} …" + (" It takes a minute or so." if kind == "report" else ""))
         self.page.jobs.run(kind, lambda: work(state, folder), lambda path: self.link(kind, path))
 
     def folder(self) -> Path:
-        if self.page.downloads is None:
-            return Path(tempfile.mkdtemp(prefix="candor-"))
-        folder = Path(self.page.downloads) / secrets.token_urlsafe(16)
-        folder.mkdir(parents=True)
-        return folder
+        if self._folder is None and self.page.downloads is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="candor-"))
+        elif self._folder is None:
+            self._folder = Path(self.page.downloads) / secrets.token_urlsafe(16)
+            self._folder.mkdir(parents=True)
+        return self._folder
 
     def link(self, kind: str, path: Path) -> None:
         """A link to a file; where no server hands it out the link holds it, or names its place if it is large."""
