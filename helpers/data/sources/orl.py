@@ -10,6 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from helpers.data.base import FaceDataset
+from helpers.data.decode import decode_whole
 from helpers.data.registry import source
 from helpers.data.sources.files import existing_folder, faces_from_files
 
@@ -126,7 +127,7 @@ def enlarged(folder: str | Path, times: int = 3, root: str | Path | None = None)
     folder, source, table = Path(folder), _packaged_photographs() if root is None else Path(root).expanduser(), annotations()
     for path in table["path"]:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        with Image.open(source / path) as picture:
-            picture.resize((times * picture.width, times * picture.height), Image.Resampling.BICUBIC).save(folder / path)
+        picture = Image.fromarray(decode_whole(source / path)).convert("L")
+        picture.resize((times * picture.width, times * picture.height), Image.Resampling.BICUBIC).save(folder / path)
     table.to_csv(folder / "labels.csv", index=False)
     return folder
