@@ -42,7 +42,7 @@ def serve(
     port : None for the first free one from 8866
     data_root : the folder that paths of data and models lie in
     browser : open one
-    pool : pages kept ready for the next visitors, each some 600 MB of memory
+    pool : pages kept ready for the next visitors, each a kernel of over 1 GB with its faces open
     say : called with the address once the server listens and, with a pool, a page is ready
     **choice : fields of `helpers.explorer.choice.Choice`: what the page opens with
 

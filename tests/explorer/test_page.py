@@ -1,9 +1,13 @@
 """The whole page without a browser: what its controls do (about 10 s)."""
 
+import time
+from dataclasses import replace
+
 import pytest
 
 from helpers import models
 from helpers.explorer.page import Page
+from tests.explorer.small import small_photographs
 
 
 @pytest.fixture
@@ -122,4 +126,42 @@ def test_three_classes(root, page):
     page.jobs.wait("fix")
     page.jobs.wait("compare")
     assert any("NT failed: target: 3 classes" in words for words in page.told)
+    assert "LEACE against the model as it was" in fix.table.value
+
+
+def test_a_photograph_is_covered_instead_of_redrawn(root, page):
+    small_photographs(root)
+    page.data.value, page.target.value, page._protected = "faces.csv", "smiling", "age"
+    what_if = go(opened(page), "What if")
+    assert "cannot be redrawn" in what_if.note.value and list(what_if.values) == ["top", "left", "height", "width"]
+    before = what_if.pair.value
+    what_if.values["height"].value = 32
+    page.jobs.wait("what if")
+    assert what_if.pair.value != before and "as it was and" in page.told[-1]
+
+
+def test_a_cancelled_run_keeps_what_was_finished(page, monkeypatch):
+    from helpers.debiasing.method import METHODS
+
+    opened(page)
+    page.protected.value = "skin_tone"
+    fix = go(page, "Fix")
+    slow = METHODS["DFR"].function
+
+    def wait(model, batch, **options):
+        fix.stop.click()
+        for _ in range(1000):
+            time.sleep(0.01)
+        return slow(model, batch, **options)
+
+    monkeypatch.setitem(METHODS, "DFR", replace(METHODS["DFR"], function=wait))
+    fix.methods.value = ("LEACE", "DFR")
+    fix.run.click()
+    page.jobs.wait("fix")
+    assert page.told[-1] == "Cancelled. What was finished before is kept."
+    assert page.state.kept_fixes() == ["LEACE"] and not fix.run.disabled and fix.stop.disabled
+    fix.methods.value = ("LEACE",)
+    fix.run.click()
+    page.jobs.wait("fix")
+    page.jobs.wait("compare")
     assert "LEACE against the model as it was" in fix.table.value

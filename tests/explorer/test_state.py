@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 import helpers
 from helpers import models
 from helpers.explorer.choice import Choice, inside, open_choice
 from helpers.explorer.state import State
+from tests.explorer.small import small_photographs
 
 GLASSES = "glasses"
 
@@ -210,15 +210,7 @@ def test_a_model_that_does_not_fit_is_said_and_what_was_open_stays(root):
 
 
 def test_photographs_in_a_folder_of_ones_own(root):
-    rng = np.random.default_rng(0)
-    rows = []
-    for number in range(60):
-        smiling, old = number % 2, number // 2 % 2
-        pixels = rng.integers(0, 90, (32, 32, 3)) + 100 * smiling
-        (root / "photos").mkdir(exist_ok=True)
-        Image.fromarray(pixels.astype(np.uint8)).save(root / "photos" / f"{number}.png")
-        rows.append((f"photos/{number}.png", bool(smiling), "old" if old else "young"))
-    pd.DataFrame(rows, columns=["path", "smiling", "age"]).to_csv(root / "faces.csv", index=False)
+    small_photographs(root)
     state = State(root)
     state.open(Choice(data="faces.csv", model="small.safetensors", target="smiling", protected="age"))
     assert state.faces.groups == ("old", "young") and not state.drawn

@@ -40,11 +40,14 @@ class AuditTab:
         if state.binary:
             from helpers.plots import scores
 
-            self.all.value = "<h3>All thresholds at once</h3>" + picture(
-                lambda: scores.sweep(state.sweep, "equalized_odds", threshold=None)
-            )
+            table = state.sweep
+            draw = lambda: picture(lambda: scores.sweep(table, "equalized_odds", threshold=None))
+            self.page.jobs.run("sweep", draw, self.swept)  # beneath the fold, so that the gaps need not wait for it
         else:
             self.all.value = text("With three classes or more the likeliest one is decided on, so that there is no threshold.")
+
+    def swept(self, drawn: str) -> None:
+        self.all.value = f"<h3>All thresholds at once</h3>{drawn}"
 
     def moved(self) -> None:
         """The gaps and rates at the slider's place."""
