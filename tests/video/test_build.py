@@ -8,10 +8,13 @@ import shutil
 import subprocess
 from itertools import pairwise
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.plots import style
+from helpers.plots.show import png
 from video import build, check, slides, speech, story
 
 WORDS = [[["One.", "Two."], ["Three."]], [["Four."]]]
@@ -152,6 +155,17 @@ def test_a_slide_shows_the_figure_or_the_part_of_it_asked_for():
 def test_a_part_has_larger_letters_and_a_larger_resolution_has_not():
     assert slides.letters(slide(part=(0, 0, 0.5, 0.5))) == pytest.approx(2 * slides.letters(slide()), rel=0.01)
     assert slides.letters(slide(figure=figure(3200, 1600, 440))) == pytest.approx(slides.letters(slide()), rel=0.01)
+
+
+def test_the_course_draws_at_the_resolution_that_the_film_asks_for(monkeypatch):
+    for wanted, dpi in ((None, 110), (build.DPI, 220)):
+        monkeypatch.delenv("CANDOR_DPI", raising=False)
+        if wanted:
+            monkeypatch.setenv("CANDOR_DPI", wanted)
+        with plt.rc_context():
+            style.use()
+            shown = png(plt.figure(figsize=(2, 1)))
+        assert Image.open(io.BytesIO(shown)).info["dpi"][0] == pytest.approx(dpi, abs=0.1)
 
 
 def test_a_line_that_does_not_fit_is_refused():
