@@ -115,7 +115,7 @@ def untrusted(randomised: Any, threshold: float, methods: Sequence[str]) -> dict
         if np.isnan(value):
             found[name] = "the randomisation check gave no number"
         elif abs(value) > threshold:
-            found[name] = f"its maps correlate {value:.2f} with those of a model with random weights (above {threshold:g})"
+            found[name] = f"its maps correlate {value:.2f} with those of a model with random weights (more than {threshold:g} in size)"
     return found
 
 

@@ -30,7 +30,7 @@ CHOICES = {
     "perturbation": ("noise", "subsets"),
     "similarity": ("spearman", "ssim"),
 }
-LEAST = {"steps": 1, "samples": 2, "grid": 1}
+LEAST = {"steps": 1, "draws": 1, "samples": 2, "grid": 1}
 POSITIVE = {"share": 1, "noise": np.inf, "radius": np.inf, "tolerance": np.inf, "part": 1}  # and at most this
 
 

@@ -51,7 +51,7 @@ COMPLETE = {  # methods whose maps add up to f(x) − f(baseline)
     "(Adebayo et al. 2018)",
 )
 def model_randomisation(
-    case: Case, *, part: float = 1.0, similarity: str = "spearman", absolute: bool = False
+    case: Case, *, part: float = 1.0, similarity: str = "spearman", absolute: bool = False, draws: int = 1
 ) -> Values:
     """Similarity of R(f, x) and R(f̃, x), f̃ a copy of the model with `part` of its layers, from the last on, at random.
 
@@ -63,14 +63,21 @@ def model_randomisation(
     part : float in (0, 1], the share of the layers with weights that lose them
     similarity : "spearman", or "ssim" of the maps as they are drawn
     absolute : compare |R|
+    draws : how often weights are drawn; the mean of the similarities is given. A draw of few layers can turn the score around and
+        with it the map's sign, so that one similarity may be ±0.6 by chance; the mean of several tells such a map, which follows
+        the weights, from one that always points the same way
     """
     order = weighted_layers(case.model, case.images[:1])
     if not order:
         reasons = dict.fromkeys(range(len(case.maps)), f"the model {without_weights(case.model)}")
         return np.full(len(case.maps), np.nan), reasons | undefined(case)
     count = max(1, round(part * len(order)))
-    other = randomised(case.model, order[:count], case.seed)
-    return compared(case, case.explain(other, case.images, case.target), similarity, absolute)
+    total, reasons = np.zeros(len(case.maps)), {}
+    for draw in range(draws):
+        other = randomised(case.model, order[:count], case.seed + draw)
+        values, why = compared(case, case.explain(other, case.images, case.target), similarity, absolute)
+        total, reasons = total + values, reasons | why
+    return total / draws, reasons
 
 
 @metric(

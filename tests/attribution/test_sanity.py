@@ -56,6 +56,22 @@ def test_the_value_is_the_rank_correlation_with_the_map_of_the_random_model(cnn,
     assert value(cnn, images, maps, "model_randomisation", "gradient_input", seed=1) != pytest.approx(found, abs=1e-3)
 
 
+def test_several_draws_are_averaged_so_that_a_sign_that_follows_the_weights_cancels(images):
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(images[0].numel(), 2))
+    with torch.no_grad():
+        linear[1].weight.copy_(linear[1].weight.abs() * torch.tensor([[1.0], [-1.0]]))
+
+    def turned(net, pictures, target):
+        """A map whose sign is that of one weight, and whose shape never changes."""
+        return pictures.mean(1) * net[1].weight[0, 0].sign()
+
+    maps = turned(linear, images, 0)
+    single = [value(linear, images, maps, "model_randomisation", turned, seed=seed)[0] for seed in range(8)]
+    assert {round(float(each)) for each in single} == {-1, 1}
+    several = value(linear, images, maps, "model_randomisation", turned, draws=8)
+    assert several == pytest.approx(np.full(len(images), np.mean(single)), abs=1e-12)
+
+
 def test_randomised_is_a_copy_in_which_every_weight_named_is_new(cnn, images):
     order = weighted_layers(cnn, images[:1])
     assert order == ["9", "4", "1", "0"]
@@ -158,6 +174,7 @@ def test_ssim_is_one_for_the_same_and_low_for_another():
     [
         ({"part": 0}, "part: 0; .*above 0 and at most 1"),
         ({"part": 1.1}, "part: 1.1"),
+        ({"draws": 0}, "draws: 0; .*at least 1"),
         ({"similarity": "pearson"}, "similarity: .*spearman, ssim"),
         ({"explain": None}, "explain: model_randomisation need it"),
     ],

@@ -267,6 +267,7 @@ def test_an_archive_is_unpacked_whole(tmp_path, content):
         b"no archive",
         b"",
     ],
+    ids=lambda _: "archive",  # the bytes hold the time, and two processes that share the tests have to name them alike
 )
 def test_an_archive_that_leaves_its_folder_or_is_damaged_leaves_nothing(tmp_path, content):
     inner = tmp_path / "deep" / "out"
