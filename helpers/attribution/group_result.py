@@ -84,8 +84,8 @@ def untrusted(randomised: Any, threshold: float, methods: Sequence[str]) -> dict
     ----------
     randomised : method -> correlation in [-1, 1] of its maps with those of the same model with random weights (a mapping or
         Series; one number for maps without a name); None: nobody is doubted. `evaluate(…, "model_randomisation", part=0.25,
-        explain=…)` measures it. With the last quarter of the layers at random every answer is, and guided backpropagation, which
-        passes with all of them at random (0.46 in lesson 6), still gives the old map (0.99)
+        draws=10, explain=…)` measures it. With the last quarter of the layers at random every answer is, and guided
+        backpropagation, which passes with all of them at random (0.46 in lesson 6), still gives the old map (0.99)
     threshold : share; a method fails whose correlation is above it in size, or is NaN. There is no theory behind a number
     methods : names of the maps, [""] for maps without one
 
@@ -115,7 +115,7 @@ def untrusted(randomised: Any, threshold: float, methods: Sequence[str]) -> dict
         if np.isnan(value):
             found[name] = "the randomisation check gave no number"
         elif abs(value) > threshold:
-            found[name] = f"its maps correlate {value:.2f} with those of a model with random weights (more than {threshold:g} in size)"
+            found[name] = f"its maps correlate {value:.2f} with those of a model with random weights (limit ±{threshold:g})"
     return found
 
 
