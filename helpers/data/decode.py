@@ -10,11 +10,12 @@ import stat
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
-from joblib import Parallel, cpu_count, delayed
+from joblib import cpu_count
 from PIL import Image, ImageOps, features
 from tqdm.auto import tqdm
 
@@ -261,8 +262,8 @@ def decode_chunks(
 
     Raises
     ------
-    ValueError, FileNotFoundError : as `decode` with on_error="raise"; the chunk of that file is not kept. Threads at work may
-        call `keep` for a moment after this.
+    ValueError, FileNotFoundError : as `decode` with on_error="raise", of the first such file in the order of
+        `starts`; its chunk is not kept, and those that were being read are done.
     """
     on_error = choose(on_error, ("raise", "skip"), "on_error")
 
@@ -279,15 +280,17 @@ def decode_chunks(
         keep(start, pixels, failed)
         return failed
 
-    # Threads: Pillow lets go of the interpreter lock while it decodes, and all of them hand over to the same `keep`.
-    tasks = Parallel(n_jobs=cpu_count(), require="sharedmem", return_as="generator")(
-        delayed(read)(start) for start in starts
-    )
     quiet = len(starts) * CHUNK < QUIET_BELOW if progress is None else not progress
-    with warnings.catch_warnings():
+    # Threads: Pillow lets go of the interpreter lock while it decodes, and all of them hand over to the same `keep`.
+    with warnings.catch_warnings(), ThreadPoolExecutor(cpu_count()) as pool:
         warnings.filterwarnings("ignore", module="PIL")  # of damaged metadata, and each time in other words
-        chunks = tqdm(tasks, total=len(starts), desc="Reading images", disable=quiet)
-        return [bad for chunk in chunks for bad in chunk]
+        tasks = [pool.submit(read, start) for start in starts]
+        try:
+            chunks = tqdm(tasks, total=len(starts), desc="Reading images", disable=quiet)
+            return [bad for chunk in chunks for bad in chunk.result()]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def readable(count: int, skipped: Sequence[tuple[int, str]]) -> np.ndarray:

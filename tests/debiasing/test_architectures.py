@@ -164,7 +164,7 @@ def test_features_are_what_the_classifier_takes(case):
     assert find(case.model, "last", case.images[:1]) == case.classifier
     found, expected = features(case.model, case.loader), case.taken(case.model)
     assert found.features.shape == expected.shape and expected.std() > 1e-3
-    case.close(found.features, expected)
+    case.close(found.features, expected, least=5e-5 * float(expected.abs().max()))  # another layout of memory rounds otherwise
 
 
 def test_an_edit_of_features_acts_on_them_and_new_weights_are_those_of_the_classifier(case):
