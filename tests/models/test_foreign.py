@@ -667,13 +667,13 @@ def test_the_emotion_network_of_fer_gives_what_its_own_steps_give(keras, photogr
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_example_of_the_readme_runs(keras, photographs, monkeypatch):
+def test_the_example_of_its_page_runs(keras, photographs, monkeypatch):
     """With the files of both packages in place, and photographs as its images."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    block = readme.partition("### A model that you did not train")[2].partition("```python\n")[2].partition("```")[0]
+    page = (Path(__file__).parents[2] / "docs" / "models_of_others.md").read_text(encoding="utf-8")
+    block = page.partition("```python\n")[2].partition("```")[0]
     for name in (GENDER, EMOTION):
         block = block.replace(Path(name).name, str(path_of(name)))
     names = {"helpers": helpers, "attribute": helpers.attribute, "images": photographs[64][:2]}
-    exec(compile(block, "README.md", "exec"), names)
+    exec(compile(block, "models_of_others.md", "exec"), names)
     assert names["maps"].shape == (2, 64, 64) and set(names["seen"].y_pred) == {0, 1}
     assert (names["seen"].y_pred == names["seen"].y_true).mean() > 0.5
