@@ -24,9 +24,9 @@ from helpers.plots import figure_of, use
 
 from . import fixes, model_card
 from .comparison import audit_of, rejudge
-from .html import Heading, Page, Picture, Points, Section, Table, interval, pieces, sentence, write
+from .html import Heading, Page, Picture, Points, Section, Table, interval, pieces, sentence, text, write
 from .looks import looks, maps_by, row_labels
-from .stated import answer, missing, statements
+from .stated import HOW, answer, statements
 from .wording import gaps_table, groups_table, names, spans, summarised, words
 
 __all__ = ["known", "maps_by", "report", "row_labels", "spread"]
@@ -34,6 +34,8 @@ __all__ = ["known", "maps_by", "report", "row_labels", "spread"]
 BENEFIT, HARM = "balanced_accuracy", "equalized_odds"
 METHODS = ("integrated_gradients", "smoothgrad", "occlusion", "grad_cam")
 SMALL_CELL = 30  # below this a rate's 95 % interval is wider than about 0.3
+LISTED = 12  # rows of a table of the data card that the page repeats
+ROWS = ("row", "first", "path", "identity")  # columns of tables that list single pictures
 CELLS = 8  # small cells that are named one by one
 USES = ("intended_use", "intended_users", "out_of_scope")
 
@@ -116,7 +118,7 @@ def report(
         if results:
             fixed = fixes.mitigation(rejudge(results, faces, device=device, **options), faces, confidence)
         sections.append(fixed.section if fixed else fixes.none())
-    sections += [limits(judged, described, said), made(model, judged, rows, path)]
+    sections += [limits(judged, described, said), made(model, judged, rows)]
     page = Page(
         title=title or f"{words(faces.target)} by {sentence(names(faces.protected))}: a bias report",
         summary=summary(judged, faces),
@@ -124,9 +126,9 @@ def report(
         footer=f"Written by Candor {helpers.__version__}. The page loads nothing and runs no script.",
         points=tuple(points(judged, faces, looked, fixed, said)),
     )
-    text = model_card.text(model, faces, judged, described, said, (fixed.said,) if fixed else (), rows)
+    told = model_card.text(model, faces, judged, described, said, (fixed.said,) if fixed else (), rows)
     written = write(page, path)
-    model_card.keep(text, path.with_suffix(".card.md"))
+    model_card.keep(told, path.with_suffix(".card.md"))
     recipe.write(path.with_suffix(".data.json"), rows)
     return written
 
@@ -145,9 +147,13 @@ def summary(judged, faces) -> str:
         f"On {len(faces):,} faces ({faces.name}, split {faces.split}) the model tells "
         f"{sentence(faces.classes)} apart with a "
         f"balanced accuracy of {interval(judged.value(BENEFIT), *judged.interval(BENEFIT))}. Between the "
-        f"groups of {sentence(names(faces.protected))} "
-        f"its equalized-odds gap is {interval(judged.gap(HARM), *judged.gap_interval(HARM))}, where 0 would "
-        "be equal treatment and 1 the greatest difference."
+        f"groups of {sentence(names(faces.protected))} its equalized-odds gap is "
+    )
+    if np.isnan(judged.gap(HARM)):
+        return said + "not defined, since fewer than two groups have faces of every class."
+    said += (
+        f"{interval(judged.gap(HARM), *judged.gap_interval(HARM))}, where 0 would be equal treatment and 1 the "
+        "greatest difference."
     )
     rates = judged.by_group.query("statistic == 'true_positive_rate'").dropna(subset="value")
     if len(faces.classes) == 2 and len(rates) > 1:
@@ -163,20 +169,11 @@ def summary(judged, faces) -> str:
 def points(judged, faces, looked, fixed, said: Mapping[str, str]):
     """What the numbers mean and what they do not show, one sentence or two at a time."""
     if len(judged.counts.groups) > 1:
-        low, p = judged.gap_interval(HARM)[0], summarised(judged.test(seed=judged.seed)).set_index("statistic")["p_holm"][HARM]
-        if pd.isna(low):
-            yield "The gap is not defined: too few groups have faces of every class."
-        elif low > 0:
-            yield (
-                f"Chance in drawing the faces does not explain the gap (its interval stays above 0; permutation test, corrected, "
-                f"p = {p:.3g}). The numbers do not show why the groups differ."
-            )
-        else:
-            yield f"Chance in drawing the faces could make such a gap (permutation test, corrected, p = {p:.3g})."
+        yield from chance(judged)
         yield detectable(judged)
     cells = judged.counts.table.sum(axis=-1).ravel()
     if few := int((cells < SMALL_CELL).sum()):
-        yield f"{few} of {len(cells)} combinations of group and class have fewer than {SMALL_CELL} faces: their rates say little."
+        yield f"In {few} of {len(cells)} combinations of group and class are fewer than {SMALL_CELL} faces: rates there say little."
     if looked:
         yield looked.said
     if fixed and fixed.said:
@@ -187,10 +184,30 @@ def points(judged, faces, looked, fixed, said: Mapping[str, str]):
         yield "Nobody has stated what the model is for, so the page cannot say whether it is good enough for that."
 
 
+def chance(judged):
+    """Whether chance in drawing the faces explains the gap, by its interval and by the test, which may differ."""
+    low = judged.gap_interval(HARM)[0]
+    p = summarised(judged.test(seed=judged.seed)).set_index("statistic")["p_holm"][HARM]
+    if pd.isna(low) or pd.isna(p):
+        return
+    tested = f"permutation test, corrected for all statistics, p = {p:.3g}"
+    alpha = 1 - judged.confidence
+    if low > 0 and p < alpha:
+        yield f"Chance in drawing the faces does not explain the gap ({tested}). The numbers do not show why the groups differ."
+    elif low > 0 or p < alpha:
+        yield (
+            f"Whether chance explains the gap is not settled: its interval {'stays above' if low > 0 else 'reaches'} 0, and "
+            f"the test {'does not reject chance' if p >= alpha else 'rejects chance'} ({tested})."
+        )
+    else:
+        yield f"Chance in drawing the faces could make such a gap ({tested})."
+
+
 def use_of(said: Mapping[str, str]) -> Section:
     """What the model is for, and what not, as far as somebody has said it."""
     items = tuple(f"{words(key)}: {answer(said, key)}" for key in (*USES, "licence", "developers"))
-    return Section("Intended use", (Points(items), *filter(None, [missing(said, *USES, "licence", "developers")])))
+    gone = {*USES, "licence", "developers"} - set(said)
+    return Section("Intended use", (Points(items), *([f"What is not stated is for a person to say: {HOW}"] if gone else [])))
 
 
 def data(faces, described) -> Section:
@@ -234,8 +251,12 @@ def data(faces, described) -> Section:
         if heading in ("Pictures", "Known problems"):
             parts += [Heading(heading)] if heading == "Known problems" else []
             for part in content:
-                parts += [part] if isinstance(part, str) else pieces(part[1], part[0])
-    known = tuple(f"{words(key)}: {text}" for key, text in described.about.items())
+                if isinstance(part, str):
+                    parts += [] if part.startswith("No test split was given") else [part]  # the page's limits say so of its faces
+                elif len(part[1]) <= LISTED and not part[1].columns.isin(ROWS).any():
+                    parts += pieces(part[1], part[0])
+    parts.append("Single pictures that are marked or repeated are listed by helpers.data.card.")
+    known = tuple(f"{words(key)}: {told}" for key, told in described.about.items())
     parts += [Heading("Where they come from"), *([Points(known)] if known else [])]
     if described.questions:
         parts.append(f"Not known from the data, and for its owner to say (about=… or --about): {' '.join(described.questions)}")
@@ -291,9 +312,25 @@ def bias(judged) -> Section:
             ),
             detectable(judged),
             *pieces(groups_table(judged), f"Statistics by group, with {level} intervals"),
+            *crossed(judged),
             *([Points(judged.notes)] if judged.notes else []),
         ),
     )
+
+
+def crossed(judged) -> list:
+    """The gaps between combinations of attributes beside those of each attribute alone; nothing for one attribute."""
+    if judged.levels is None:
+        return []
+    table = summarised(judged.intersections)
+    table = table[table["statistic"].isin(NAMED)]
+    alone = {f"by {words(name).lower()}": [text(value) for value in table[name]] for name in judged.margins}
+    shown = pd.DataFrame({
+        "gap in": [words(name) for name in table["statistic"]],
+        f"all crossed [{judged.confidence:.0%}]": spans(table, "cells", "low", "high"),
+        **alone,
+    })  # fmt: skip
+    return pieces(shown, "Gaps between the groups crossed, beside the same gap by each attribute alone and by fewer of them")
 
 
 def detectable(judged) -> str:
@@ -332,12 +369,11 @@ def limits(judged, described, said: Mapping[str, str]) -> Section:
     return Section("What this page does not show", (Points(tuple(items)),))
 
 
-def made(model: nn.Module, judged, rows: Mapping, path: Path) -> Section:
+def made(model: nn.Module, judged, rows: Mapping) -> Section:
     """Method of the intervals, the seed, the model, the recipe and the versions."""
-    facts = [f"{name}: {text}" for name, text in model_card.facts(model)]
-    kept = path.with_suffix(".data.json").name
+    facts = [f"{name}: {fact}" for name, fact in model_card.facts(model)]
     told = (
-        f"{kept}, beside this page, says exactly which faces these are; helpers.data.recall({kept!r}, part='test') loads them."
+        "The file .data.json beside this page says exactly which faces these are; helpers.data.recall(…, part='test') loads them."
         if rows.get("test")
         else "The faces were not loaded by helpers.load_faces, so no recipe says which ones they are."
     )
@@ -346,7 +382,7 @@ def made(model: nn.Module, judged, rows: Mapping, path: Path) -> Section:
         (
             f"{judged.method} Seed {judged.seed}. Attribution scores: percentiles of a bootstrap over faces.",
             told,
-            f"The model's card is {path.with_suffix('.card.md').name}, beside this page.",
+            "The file .card.md beside this page is the model's card.",
             Points(tuple(facts)),
             Table("Versions", ("package", "version"), tuple(model_card.versions())),
         ),

@@ -116,7 +116,8 @@ def said(results, frame: pd.DataFrame) -> str:
         for key in ("equalized_odds", "balanced_accuracy")
     )
     needs = " It needs the group of every new face." if row["needs_group"] else ""
+    noise = " (which may be chance)" if row["equalized_odds_change_high"] >= 0 else ""
     return (
-        f"Of the fixes tried {name} leaves the smallest equalized-odds gap: {row['equalized_odds']:.3f}, a change of {gap}, "
-        f"while balanced accuracy changes by {price}.{needs} Further faces have to confirm a choice made on these."
+        f"Of the fixes tried, {name} leaves the smallest equalized-odds gap: {row['equalized_odds']:.3f}, a change of "
+        f"{gap}{noise}, while balanced accuracy changes by {price}.{needs} Further faces have to confirm a choice made on these."
     )

@@ -17,7 +17,7 @@ from helpers.data.sampling import spread
 from helpers.plots.attribution import panel
 
 from .html import Heading, Picture, Points, Section, Table, sentence
-from .wording import spans, words
+from .wording import names, spans, words
 
 SCORED = 16  # faces on which maps are scored
 DRAWS = 3  # of random weights: one draw can leave a likeness by chance
@@ -79,10 +79,9 @@ def looks(
         plt.close(drawing)
         trusted, said = trust(model, images, maps, keys, options)
         parts += [Heading("Can these maps be trusted?"), *trusted]
-        if hasattr(faces, "masks") and isinstance(faces.protected, str):
-            parts += located(model, faces, rows, images, maps, options)
-        else:
-            parts.append("Which pixels show what is not known for these faces, so the maps cannot be scored against the truth.")
+        parts += (located(model, faces, rows, images, maps, options) if hasattr(faces, "masks") else []) or [
+            "Which pixels show what is not known for these faces, so the maps cannot be scored against the truth."
+        ]
     parts += failed
     parts.append(
         "A map is one method's account of the model, not a proof of its reasons: methods disagree, and some "
@@ -138,15 +137,25 @@ def trust(model: nn.Module, images, maps: dict, keys: dict, options: dict) -> tu
     parts: list = [table, Points(MEANING)]
     if likeness[list(maps)].isna().all():
         parts.append("The weights of this model cannot be drawn anew, so it was not checked whether the maps hang on them.")
-    said = (
-        f"Of {len(maps)} attribution methods {sentence(both)} find{'s' if len(both) == 1 else ''} pixels that matter to the "
-        "model better than noise does, in deletion and in insertion."
-        if both
-        else f"Of {len(maps)} attribution methods none does better than noise in deletion and in insertion alike, so the maps "
-        "are no evidence of where the model looks."
-    )
+    better_than = "than noise does, in deletion and in insertion"
+    if len(maps) == 1:
+        name = next(iter(maps))
+        said = f"The one attribution method here, {name}, " + (
+            f"finds pixels that matter to the model better {better_than}."
+            if both
+            else f"does not do better {better_than} alike, so its maps are no evidence of where the model looks."
+        )
+    elif both:
+        finds = "finds" if len(both) == 1 else "find"
+        said = f"Of {len(maps)} attribution methods {sentence(both)} {finds} pixels that matter to the model "
+        said += f"better {better_than}."
+    else:
+        said = (
+            f"None of {len(maps)} attribution methods does better {better_than} alike, so the maps are no evidence of where the "
+            "model looks."
+        )
     if fixed:
-        said += f" {sentence(fixed)} would look much the same had the model learned nothing."
+        said += f" The maps of {sentence(fixed)} would look much the same had the model learned nothing."
     return [said, *parts], said
 
 
@@ -164,7 +173,8 @@ def located(model: nn.Module, faces, rows: list[int], images, maps: dict, option
     """Share of relevance on the pixels that show the target and the protected attribute."""
     judged = maps | noise(images, options["seed"])
     shown = pd.DataFrame({"method": list(judged)})
-    for column in (faces.target, faces.protected):
+    protected = [faces.protected] if isinstance(faces.protected, str) else faces.protected
+    for column in (faces.target, *protected):
         try:
             masks = faces.masks(rows, column)
         except ValueError:  # a style without a drawing for the attribute
@@ -177,7 +187,7 @@ def located(model: nn.Module, faces, rows: list[int], images, maps: dict, option
         shown[f"on {words(column).lower()}"] = spans(means, "mean", "low", "high")
     return [
         "These faces are drawn, so it is known which pixels show each attribute. A model that does its task "
-        f"looks at those of {words(faces.target).lower()}; relevance on those of {words(faces.protected).lower()} tells of a "
+        f"looks at those of {words(faces.target).lower()}; relevance on those of {sentence(names(protected))} tells of a "
         "shortcut. The map of noise has the share that falls there by chance.",
         Table.of(
             shown,

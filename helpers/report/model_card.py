@@ -27,7 +27,7 @@ from helpers.models import edits, predict
 from .comparison import audit_of
 from .html import interval, sentence
 from .markdown import bullets, escaped, table
-from .stated import answer, missing, statements
+from .stated import HOW, STATED, answer, statements
 from .wording import gaps_table, groups_table, names, summarised, words
 
 SECTIONS = (
@@ -97,6 +97,8 @@ def text(model: nn.Module, faces, judged, described, said: Mapping[str, str], re
         training(model, rows, said), analyses(judged, faces), ethics(described, said), caveats(judged, said, remarks),
     )  # fmt: skip
     lines = [f"# Model card: {escaped(name_of(model, faces, said))}"]
+    if set(STATED) - set(said):
+        lines += ["", escaped(f"What only a person can say is called “not stated” where nobody has said it. {HOW}")]
     for heading, content in zip(SECTIONS, writers, strict=True):
         lines += ["", f"## {heading}", "", *content]
     body = re.sub("\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
@@ -139,7 +141,7 @@ def metadata(model: nn.Module, faces, judged, said: Mapping[str, str]) -> dict:
     found["model-index"] = [{
         "name": name_of(model, faces, said),
         "results": [{
-            "task": {"type": "image-classification", "name": f"{words(faces.target)} of a face"},
+            "task": {"type": "image-classification", "name": f"{words(faces.target)} classification of faces"},
             "dataset": {"type": str(faces.name), "name": str(faces.name), "split": str(faces.split)},
             "metrics": measured,
         }],
@@ -152,6 +154,8 @@ def facts(model: nn.Module) -> list[tuple[str, str]]:
     info = getattr(model, "info", None) or {}
     count = sum(each.numel() for each in model.parameters())
     kind = getattr(model, "architecture", None) or type(model).__name__
+    if getattr(model, "opaque", False):
+        kind = "a network from another library"
     weights = f"{count:,} parameters" if count else "whose weights PyTorch does not see"
     found = [("Type", f"image classifier, {kind}, {weights}")]
     size = (info.get("data") or {}).get("image_size")
@@ -182,9 +186,8 @@ def versions() -> list[tuple[str, str]]:
 
 
 def lines(said: Mapping[str, str], *keys: str) -> list[str]:
-    """Statements as a list, and what is missing."""
-    gone = missing(said, *keys)
-    return [*bullets([f"{words(key)}: {answer(said, key)}" for key in keys]), *(["", escaped(gone)] if gone else [])]
+    """Statements as a list, with the question for each that is missing."""
+    return bullets([f"{words(key)}: {answer(said, key)}" for key in keys])
 
 
 def details(model: nn.Module, said: Mapping[str, str]) -> list[str]:

@@ -22,7 +22,7 @@ STATED = {
     "ethics": "Whom could it harm, and what was done about that?",
     "caveats": "What else has a user to know?",
 }
-HOW = "stated={{{key!r}: '…'}} of helpers.report says it, or --state {key}=… on the command line"
+HOW = "stated={'intended_use': '…'} of helpers.report, or --state intended_use=… on the command line, states it."
 
 
 def statements(stated: Mapping[str, str] | None) -> dict[str, str]:
@@ -44,14 +44,5 @@ def statements(stated: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def answer(said: Mapping[str, str], key: str) -> str:
-    """The statement, or that there is none."""
-    return said.get(key, "not stated.")
-
-
-def missing(said: Mapping[str, str], *keys: str) -> str:
-    """A sentence that names what was not said of `keys` (none: of all) and how to say it; "" where nothing is missing."""
-    gone = [key for key in keys or STATED if key not in said]
-    if not gone:
-        return ""
-    asked = " ".join(f"{STATED[key]} ({key})" for key in gone)
-    return f"Not stated, and for a person to say: {asked} For example, {HOW.format(key=gone[0])}."
+    """The statement, or the question that nobody has answered."""
+    return said.get(key, f"not stated. {STATED[key]} ({key})")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from torch import nn
@@ -119,7 +119,7 @@ def test_crossed_groups_have_unitary_and_intersectional_results(faces, tmp_path)
     alone, together = body.split("### Unitary results")[1].split("### Intersectional results")
     firsts = lambda text: [{row[0] for row in each} for each in tables(text)]
     judged = audited(model, crossed)
-    assert {"left", "right"} < firsts(alone)[3] | firsts(alone)[1] and "Not measured" not in together
+    assert any({"left", "right"} < each for each in firsts(alone)) and "Not measured" not in together
     assert set(judged.counts.groups) < firsts(together)[0]
 
 
@@ -154,11 +154,12 @@ def test_a_table_stays_a_table_whatever_its_cells_hold(rows):
 
 
 NAMES = st.lists(
-    st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12).filter(str.strip), min_size=2, max_size=2,
-    unique_by=lambda name: " ".join(name.split()),
+    st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12).map(lambda name: "n" + name.strip() + "|`"),
+    min_size=2, max_size=2, unique=True,
 )  # fmt: skip
 
 
+@settings(max_examples=20)
 @given(NAMES, NAMES, st.text(min_size=1, max_size=20).filter(str.strip))
 def test_names_of_any_kind_leave_card_and_metadata_whole(classes, groups, said):
     rng = np.random.default_rng(0)

@@ -122,8 +122,8 @@ def test_the_sections_come_in_order_and_none_is_empty(page):
 
 def test_what_nobody_stated_is_said_to_be_missing_and_how_to_state_it(page, model, faces, tmp_path):
     said = "".join(Outline(page).texts)
-    assert "Intended use: To be <tried> & | tested." in said and "Out of scope: not stated." in said
-    assert "What should nobody use it for? (out_of_scope)" in said and "--state" in said
+    assert "Intended use: To be <tried> & | tested." in said and "Out of scope: not stated. What should nobody" in said
+    assert "(out_of_scope)" in said and "--state" in said
     assert "What is it for? (intended_use)" not in said
     bare = helpers.report(model, faces, tmp_path / "r.html", attributions=(), n_boot=10).read_text("utf-8")
     assert "Nobody has stated what the model is for" in bare and "No fix was tried" in bare
@@ -137,12 +137,26 @@ def test_trust_scores_are_those_of_evaluate_and_noise_is_not_better_than_itself(
     said = "".join(Outline(page).texts)
     for mean in frame.groupby("metric")["value"].mean():
         assert f"{mean:.3f} [" in said
-    means = pd.DataFrame(0.5 + np.arange(16) / 100, index=range(16), columns=pd.MultiIndex.from_product(
+    means = pd.DataFrame(np.tile(0.5 + np.arange(16)[:, None] / 100, 4), index=range(16), columns=pd.MultiIndex.from_product(
         [["deletion", "insertion"], ["same", looks_module.NOISE]]
     ))  # fmt: skip
     assert looks_module.better(means, "same", 0.95, 0, 100) == []
     means["deletion", "same"] -= 0.1
     assert looks_module.better(means, "same", 0.95, 0, 100) == ["deletion"]
+
+
+def test_interval_and_test_of_a_gap_are_not_made_to_agree():
+    def told(low, p):
+        judged = SimpleNamespace(
+            gap_interval=lambda name: (low, 0.9), confidence=0.95, seed=0,
+            test=lambda seed: pd.DataFrame({"statistic": ["equalized_odds"], "p_holm": [p]}),
+        )  # fmt: skip
+        return " ".join(assemble.chance(judged))
+
+    assert "does not explain" in told(0.1, 0.01) and "could make such a gap" in told(0.0, 0.4)
+    assert "not settled" in told(0.1, 1.0) and "does not reject" in told(0.1, 1.0)
+    assert "not settled" in told(0.0, 0.01) and "rejects" in told(0.0, 0.01)
+    assert told(np.nan, np.nan) == ""
 
 
 def test_groups_that_gain_or_lose_are_marked():
