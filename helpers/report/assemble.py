@@ -124,7 +124,7 @@ def report(
         summary=summary(judged, faces),
         sections=tuple(sections),
         footer=f"Written by Candor {helpers.__version__}. The page loads nothing and runs no script.",
-        points=tuple(points(judged, faces, looked, fixed, said)),
+        points=tuple(points(judged, faces, described.people, looked, fixed, said)),
     )
     told = model_card.text(model, faces, judged, described, said, (fixed.said,) if fixed else (), rows)
     written = write(page, path)
@@ -150,7 +150,9 @@ def summary(judged, faces) -> str:
         f"groups of {sentence(names(faces.protected))} its equalized-odds gap is "
     )
     if np.isnan(judged.gap(HARM)):
-        return said + "not defined, since fewer than two groups have faces of every class."
+        said += "not defined, since fewer than two groups have faces of every class."
+        rates = judged.gap("demographic_parity"), *judged.gap_interval("demographic_parity")
+        return said + ("" if np.isnan(rates[0]) else f" Their gap of selection rates is {interval(*rates)}.")
     said += (
         f"{interval(judged.gap(HARM), *judged.gap_interval(HARM))}, where 0 would be equal treatment and 1 the "
         "greatest difference."
@@ -166,14 +168,20 @@ def summary(judged, faces) -> str:
     return said
 
 
-def points(judged, faces, looked, fixed, said: Mapping[str, str]):
+def points(judged, faces, people: int | None, looked, fixed, said: Mapping[str, str]):
     """What the numbers mean and what they do not show, one sentence or two at a time."""
     if len(judged.counts.groups) > 1:
         yield from chance(judged)
         yield detectable(judged)
     cells = judged.counts.table.sum(axis=-1).ravel()
     if few := int((cells < SMALL_CELL).sum()):
-        yield f"In {few} of {len(cells)} combinations of group and class are fewer than {SMALL_CELL} faces: rates there say little."
+        where = f"In {few} of {len(cells)} combinations of group and class"
+        yield f"{where} there are fewer than {SMALL_CELL} faces: rates of so few say little."
+    if people is not None and people < len(faces):
+        yield (
+            f"The {len(faces):,} faces are of {people:,} people. The intervals count faces as if each were another person's, so "
+            "they are narrower than what is known."
+        )
     if looked:
         yield looked.said
     if fixed and fixed.said:

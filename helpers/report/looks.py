@@ -137,23 +137,20 @@ def trust(model: nn.Module, images, maps: dict, keys: dict, options: dict) -> tu
     parts: list = [table, Points(MEANING)]
     if likeness[list(maps)].isna().all():
         parts.append("The weights of this model cannot be drawn anew, so it was not checked whether the maps hang on them.")
-    better_than = "than noise does, in deletion and in insertion"
+    weak = "in both deletion and insertion, so the maps are weak evidence of where the model looks."
     if len(maps) == 1:
         name = next(iter(maps))
         said = f"The one attribution method here, {name}, " + (
-            f"finds pixels that matter to the model better {better_than}."
+            "finds pixels that matter to the model better than noise does, in deletion and in insertion."
             if both
-            else f"does not do better {better_than} alike, so its maps are no evidence of where the model looks."
+            else f"is not better than noise {weak}"
         )
     elif both:
         finds = "finds" if len(both) == 1 else "find"
-        said = f"Of {len(maps)} attribution methods {sentence(both)} {finds} pixels that matter to the model "
-        said += f"better {better_than}."
+        said = f"Of {len(maps)} attribution methods {sentence(both)} {finds} pixels that matter to the model better than noise does, "
+        said += "in deletion and in insertion."
     else:
-        said = (
-            f"None of {len(maps)} attribution methods does better {better_than} alike, so the maps are no evidence of where the "
-            "model looks."
-        )
+        said = f"None of {len(maps)} attribution methods is better than noise {weak}"
     if fixed:
         said += f" The maps of {sentence(fixed)} would look much the same had the model learned nothing."
     return [said, *parts], said
