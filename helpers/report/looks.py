@@ -20,6 +20,7 @@ from .html import Heading, Picture, Points, Section, Table, sentence
 from .wording import names, spans, words
 
 SCORED = 16  # faces on which maps are scored
+REDONE = 4  # faces whose maps are made again with random weights: as much work as the maps themselves, DRAWS times
 DRAWS = 3  # of random weights: one draw can leave a likeness by chance
 NOISE = "Chance (a map of noise)"
 FORGETS = 0.5  # a likeness above which a map hardly hangs on the weights
@@ -118,9 +119,12 @@ def trust(model: nn.Module, images, maps: dict, keys: dict, options: dict) -> tu
     """The scores of the maps beside those of noise, what they mean, and what they come to in a sentence."""
     seed, confidence, n_boot = (options[name] for name in ("seed", "confidence", "n_boot"))
     judged = maps | noise(images, seed)
-    frame = helpers.evaluate(
-        model, images, judged, metrics=list(SCORES), explain=keys, seed=seed, steps=25, draws=DRAWS
+    few = {name: values[:REDONE] for name, values in maps.items()}
+    curves = helpers.evaluate(model, images, judged, metrics=["deletion", "insertion"], seed=seed, steps=25)
+    again = helpers.evaluate(
+        model, images[:REDONE], few, metrics=["model_randomisation"], explain=keys, seed=seed, draws=DRAWS
     )
+    frame = pd.concat([curves, again], ignore_index=True)
     shown = pd.DataFrame({"method": list(judged)})
     means = attribution.summary(frame, confidence, seed, n_boot)
     for metric, title in SCORES.items():
@@ -133,7 +137,7 @@ def trust(model: nn.Module, images, maps: dict, keys: dict, options: dict) -> tu
     likeness = means[means["metric"] == "model_randomisation"].set_index("method")["mean"]
     fixed = [name for name in maps if likeness[name] > FORGETS]
     both = [name for name in maps if len(beats[name]) == 2 and name not in fixed]
-    table = Table.of(shown, f"Means over {len(images)} faces with {confidence:.0%} intervals")
+    table = Table.of(shown, f"Means over {len(images)} faces (likeness: {min(REDONE, len(images))}) with {confidence:.0%} intervals")
     parts: list = [table, Points(MEANING)]
     if likeness[list(maps)].isna().all():
         parts.append("The weights of this model cannot be drawn anew, so it was not checked whether the maps hang on them.")
@@ -147,8 +151,8 @@ def trust(model: nn.Module, images, maps: dict, keys: dict, options: dict) -> tu
         )
     elif both:
         finds = "finds" if len(both) == 1 else "find"
-        said = f"Of {len(maps)} attribution methods {sentence(both)} {finds} pixels that matter to the model better than noise does, "
-        said += "in deletion and in insertion."
+        said = f"Of {len(maps)} attribution methods {sentence(both)} {finds} pixels that matter to the model better than noise "
+        said += "does, in deletion and in insertion."
     else:
         said = f"None of {len(maps)} attribution methods is better than noise {weak}"
     if fixed:
