@@ -137,8 +137,8 @@ def trust(model: nn.Module, images, maps: dict, keys: dict, options: dict) -> tu
     likeness = means[means["metric"] == "model_randomisation"].set_index("method")["mean"]
     fixed = [name for name in maps if likeness[name] > FORGETS]
     both = [name for name in maps if len(beats[name]) == 2 and name not in fixed]
-    table = Table.of(shown, f"Means over {len(images)} faces (likeness: {min(REDONE, len(images))}) with {confidence:.0%} intervals")
-    parts: list = [table, Points(MEANING)]
+    counted = f"Means over {len(images)} faces (likeness: {min(REDONE, len(images))}) with {confidence:.0%} intervals"
+    parts: list = [Table.of(shown, counted), Points(MEANING)]
     if likeness[list(maps)].isna().all():
         parts.append("The weights of this model cannot be drawn anew, so it was not checked whether the maps hang on them.")
     weak = "in both deletion and insertion, so the maps are weak evidence of where the model looks."
