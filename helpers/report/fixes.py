@@ -11,7 +11,7 @@ import pandas as pd
 from helpers.debiasing.result import joined, readable, to_frame
 from helpers.plots import debiasing as drawings
 
-from .html import Heading, Picture, Points, Section, Table, interval
+from .html import Heading, Picture, Points, Section, Table
 from .wording import summarised, words
 
 HEADING = "What does each fix cost?"
@@ -112,7 +112,7 @@ def said(results, frame: pd.DataFrame) -> str:
     name = after["equalized_odds"].astype(float).idxmin()
     row = after.loc[name]
     gap, price = (
-        interval(*(float(row[f"{key}_change{end}"]) for end in ("", "_low", "_high")))
+        "{:+.3f} [{:+.3f}, {:+.3f}]".format(*(row[f"{key}_change{end}"] for end in ("", "_low", "_high")))
         for key in ("equalized_odds", "balanced_accuracy")
     )
     needs = " It needs the group of every new face." if row["needs_group"] else ""

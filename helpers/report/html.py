@@ -137,7 +137,7 @@ def render(page: Page) -> str:
 
 def unbroken(cell: str) -> str:
     """A cell whose intervals no line break parts; between a value and its interval there may be one."""
-    return re.sub(r"(\[[-+.\d]+,) (?=[-+.\d]+\])", "\\1\u00a0", cell)
+    return re.sub(r"(\[[-+.\d]+,|\]) (?=[-+.\d]+\]|[▲▼])", "\\1\u00a0", cell)
 
 
 def write(page: Page, path: str | Path) -> Path:

@@ -17,7 +17,7 @@ from helpers.plots import alt
 from helpers.report import Page, Picture, Section, Table, assemble, fixes, rejudge, render, write
 from helpers.report import looks as looks_module
 from helpers.report.comparison import verdict_of
-from helpers.report.html import interval, pieces, sentence, text
+from helpers.report.html import interval, pieces, sentence, text, unbroken
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -164,6 +164,11 @@ def test_groups_that_gain_or_lose_are_marked():
     assert fixes.change(pd.Series(row)) == "-0.250 [-0.500, -0.125] ▼"
     assert fixes.change(pd.Series(row | {"verdict": "within noise"})) == "-0.250 [-0.500, -0.125]"
     assert fixes.change(pd.Series(row | {"change": np.nan})) == "not defined"
+
+
+def test_no_line_break_parts_an_interval_or_its_sign():
+    assert unbroken("-0.250 [-0.500, -0.125] ▼") == "-0.250 [-0.500,\u00a0-0.125]\u00a0▼"
+    assert unbroken("a [b, c] d, 0.5") == "a [b, c] d, 0.5"
 
 
 def test_a_wide_table_comes_in_pieces_with_every_column_once():
