@@ -469,13 +469,25 @@ def report(
     split: Split = "test",
     preprocessing: Prepared = None,
     device: Device = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=TEXT", help="What only you know of the model: intended_use=…, licence=…; repeatable."),
+    ] = None,
+    about: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=TEXT", help="What only you know of the faces: collection=…, consent=…; repeatable."),
+    ] = None,
 ) -> None:
-    """Write one self-contained HTML page: faces, audit, where the model looks, what mitigation changed.
+    """Write one self-contained HTML page: use, faces, audit, where the model looks, what mitigation changed.
 
-    Beside it goes a .data.json that says exactly which faces these were, for --data.
+    Beside it go the model's card (.card.md) and a .data.json that says exactly which faces these were, for --data.
     """
     check(out, "--out")
     from helpers.data import recipe
+    from helpers.report.stated import statements
+
+    stated, told = (dict(named(text, name) for text in given or []) for given, name in ((state, "--state"), (about, "--about")))
+    statements(stated)
 
     judge = read_model(model, preprocessing)
     wanted = wish(judge, data, root, target, protected, image_size, seed, option)
@@ -489,7 +501,9 @@ def report(
         fit = load(wanted, "validation", part="mitigation")
         results = mitigate(judge, fit, method, wanted["seed"], device)
     chosen = {"attributions": attribution} if attribution else {}
-    helpers.report(judge, faces, out, results=results, seed=wanted["seed"], device=device, **chosen)
+    helpers.report(
+        judge, faces, out, results=results, seed=wanted["seed"], device=device, stated=stated, about=told or None, **chosen
+    )
     if method:
         recipe.write(out.with_suffix(".data.json"), with_rows(judge, fit, faces))
     typer.echo(f"Wrote {out}")

@@ -276,7 +276,7 @@ def test_the_five_verbs_in_a_row_on_a_table_of_ones_own(photos, tmp_path, capsys
     page = (tmp_path / "r.html").read_text()
     assert "Mood by site" in page and "DFR" in page
     left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"models", "a.png", "edited", "r.html", "r.data.json"}
+    assert left == {"models", "a.png", "edited", "r.html", "r.card.md", "r.data.json"}
 
 
 def test_options_that_decide_the_splits_are_remembered_and_skipped_files_told(photos, tmp_path, capsys, monkeypatch):

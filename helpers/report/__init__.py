@@ -1,4 +1,4 @@
-"""The report: `helpers.report(model, faces, path="report.html")` writes one self-contained HTML page.
+"""The report: `helpers.report(model, faces, path="report.html")` writes one self-contained HTML page, and the model's card.
 
 The package and the verb have one name: the module can be called, and its parts are imported as usual.
 """
@@ -11,11 +11,13 @@ from types import ModuleType
 from .assemble import report
 from .comparison import rejudge
 from .default import default_report
-from .html import Page, Picture, Section, Table, render, write
+from .html import Heading, Page, Picture, Points, Section, Table, render, write
+from .model_card import model_card as write_card
+from .stated import STATED
 
 __all__ = [
-    "Page", "Picture", "Section", "Table",
-    "default_report", "rejudge", "render", "report", "write",
+    "STATED", "Heading", "Page", "Picture", "Points", "Section", "Table",
+    "default_report", "rejudge", "render", "report", "write", "write_card",
 ]  # fmt: skip
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -17,22 +15,29 @@ from helpers import attribution
 from helpers.bias import explanations
 from helpers.bias.gaps import NAMED
 from helpers.data import card, recipe
+from helpers.data.card import QUESTIONS
 from helpers.data.sampling import spread
-from helpers.debiasing.result import readable
 from helpers.files import check
 from helpers.models import predict
 from helpers.names import choose
 from helpers.plots import figure_of, use
-from helpers.plots.attribution import panel
 
+from . import fixes, model_card
 from .comparison import audit_of, rejudge
-from .html import Page, Picture, Section, Table, interval, sentence, write
+from .html import Heading, Page, Picture, Points, Section, Table, interval, pieces, sentence, text, write
+from .looks import looks, maps_by, row_labels
+from .stated import HOW, answer, statements
+from .wording import gaps_table, groups_table, names, spans, summarised, words
+
+__all__ = ["known", "maps_by", "report", "row_labels", "spread"]
 
 BENEFIT, HARM = "balanced_accuracy", "equalized_odds"
 METHODS = ("integrated_gradients", "smoothgrad", "occlusion", "grad_cam")
-SPELT = {"smoothgrad": "SmoothGrad", "grad_cam": "Grad-CAM", "gradient_input": "Gradient × input"}
-SCORED = 16  # faces on which maps are scored against masks
 SMALL_CELL = 30  # below this a rate's 95 % interval is wider than about 0.3
+LISTED = 12  # rows of a table of the data card that the page repeats
+ROWS = ("row", "first", "path", "identity")  # columns of tables that list single pictures
+CELLS = 8  # small cells that are named one by one
+USES = ("intended_use", "intended_users", "out_of_scope")
 
 
 def report(
@@ -48,12 +53,15 @@ def report(
     n_boot: int = 1000,
     seed: int = 0,
     device=None,
+    stated: Mapping[str, str] | None = None,
+    about: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write one HTML page on `model`: its data, its bias, where it looks, and what mitigation changed.
+    """Write one HTML page on `model`: its use, its data, its bias, where it looks, and what mitigation changed.
 
-    The page holds its figures and styles itself, runs no script and loads nothing, so it can be mailed and
-    archived. It is written whole or not at all. Beside it, `report.data.json` says which faces the model was judged and trained
-    on, where `load_faces` made them; `helpers.data.recall` loads them again.
+    The page holds its figures and styles itself, runs no script and loads nothing, so it can be mailed, printed and
+    archived. It is written whole or not at all. Beside it, `report.card.md` is the model's card (`helpers.report.write_card`
+    writes it alone), and `report.data.json` says which faces the model was judged and trained on, where `load_faces` made them;
+    `helpers.data.recall` loads them again.
 
     Parameters
     ----------
@@ -67,6 +75,10 @@ def report(
     title : heading of the page; None: from the names of target and protected attribute
     confidence, n_boot, seed : of the intervals; the seed also goes to methods that draw noise
     device : where the model runs; None: chosen by `helpers.models.predict`
+    stated : what only a person can say of the model, by the keys of `helpers.report.STATED`: name, developers, version, licence,
+        citation, intended_use, intended_users, out_of_scope, factors, motivation, training_data, ethics, caveats. What is not
+        said is called missing, on the page and in the card
+    about : what only a person can say of the faces, by the keys of `helpers.data.card`
 
     Returns
     -------
@@ -74,7 +86,7 @@ def report(
 
     Raises
     ------
-    ValueError : a path that cannot be written, an unknown method (with the nearest name), a model that does
+    ValueError : a path that cannot be written, an unknown method or key of `stated` (with the nearest name), a model that does
         not fit the target; all before the long work.
 
     Examples
@@ -87,30 +99,37 @@ def report(
         raise ValueError(f"examples: expected a whole number of at least 1, got {examples!r}")
     if results is not None and not isinstance(results, Mapping):
         raise ValueError(f"results: expected a dict of method name -> result, got {type(results).__name__}")
-    methods = known(attributions)
+    methods, said = known(attributions), statements(stated)
+    about = {choose(key, QUESTIONS, "about"): told for key, told in (about or {}).items()}
 
     options = {"confidence": confidence, "n_boot": n_boot, "seed": seed}
     found = predict(model, faces, device=device)
     judged = audit_of(found, faces, **options)
+    rows = (getattr(model, "info", None) or {}).get("rows") or {}
+    rows = {**{part: rows[part] for part in recipe.PARTS if part in rows}, "test": getattr(faces, "recipe", None)}
+    looked = fixed = None
     with plt.rc_context():  # the page looks the same whatever the caller has set for figures, which stays set
         use()
-        sections = [data(faces), pictured(faces, confidence, seed), bias(judged, confidence)]
-        sections += explained(faces, found.y_pred, options)
+        described = card(faces, about=about, confidence=confidence, seed=seed)
+        sections = [use_of(said), data(faces, described), bias(judged), *explained(faces, found.y_pred, options)]
         if methods:
-            sections.append(looks(model, faces, found.y_pred, methods, examples, seed))
-    if results:
-        sections.append(mitigation(rejudge(results, faces, device=device, **options), faces))
-    sections.append(reading(judged, options))
+            looked = looks(model, faces, found.y_pred, methods, examples, options)
+            sections.append(looked.section)
+        if results:
+            fixed = fixes.mitigation(rejudge(results, faces, device=device, **options), faces, confidence)
+        sections.append(fixed.section if fixed else fixes.none())
+    sections += [limits(judged, described, said), made(model, judged, rows)]
     page = Page(
         title=title or f"{words(faces.target)} by {sentence(names(faces.protected))}: a bias report",
         summary=summary(judged, faces),
         sections=tuple(sections),
         footer=f"Written by Candor {helpers.__version__}. The page loads nothing and runs no script.",
+        points=tuple(points(judged, faces, described.people, looked, fixed, said)),
     )
+    told = model_card.text(model, faces, judged, described, said, (fixed.said,) if fixed else (), rows)
     written = write(page, path)
-    rows = (getattr(model, "info", None) or {}).get("rows") or {}
-    learned = {part: rows[part] for part in recipe.PARTS if part in rows}
-    recipe.write(path.with_suffix(".data.json"), {**learned, "test": getattr(faces, "recipe", None)})
+    model_card.keep(told, path.with_suffix(".card.md"))
+    recipe.write(path.with_suffix(".data.json"), rows)
     return written
 
 
@@ -122,28 +141,21 @@ def known(methods: Sequence[str], argument: str = "attributions") -> list[str]:
     ]
 
 
-def names(protected: str | Sequence[str]) -> list[str]:
-    """The protected attributes' names for a sentence."""
-    return [words(name).lower() for name in ([protected] if isinstance(protected, str) else protected)]
-
-
-def words(column: str) -> str:
-    """A name for a heading: "facial_hair" becomes "Facial hair"; methods are spelt as in their papers."""
-    if column in SPELT:
-        return SPELT[column]
-    spaced = str(column).replace("_", " ")
-    return spaced[:1].upper() + spaced[1:]
-
-
 def summary(judged, faces) -> str:
     """The page in three sentences: how good, how unequal, for whom."""
     said = (
         f"On {len(faces):,} faces ({faces.name}, split {faces.split}) the model tells "
         f"{sentence(faces.classes)} apart with a "
         f"balanced accuracy of {interval(judged.value(BENEFIT), *judged.interval(BENEFIT))}. Between the "
-        f"groups of {sentence(names(faces.protected))} "
-        f"its equalized-odds gap is {interval(judged.gap(HARM), *judged.gap_interval(HARM))}, where 0 would "
-        "be equal treatment and 1 the greatest difference."
+        f"groups of {sentence(names(faces.protected))} its equalized-odds gap is "
+    )
+    if np.isnan(judged.gap(HARM)):
+        said += "not defined, since fewer than two groups have faces of every class."
+        rates = judged.gap("demographic_parity"), *judged.gap_interval("demographic_parity")
+        return said + ("" if np.isnan(rates[0]) else f" Their gap of selection rates is {interval(*rates)}.")
+    said += (
+        f"{interval(judged.gap(HARM), *judged.gap_interval(HARM))}, where 0 would be equal treatment and 1 the "
+        "greatest difference."
     )
     rates = judged.by_group.query("statistic == 'true_positive_rate'").dropna(subset="value")
     if len(faces.classes) == 2 and len(rates) > 1:
@@ -156,19 +168,69 @@ def summary(judged, faces) -> str:
     return said
 
 
-def data(faces) -> Section:
-    """How many faces each group and class holds, and what is too small to judge."""
+def points(judged, faces, people: int | None, looked, fixed, said: Mapping[str, str]):
+    """What the numbers mean and what they do not show, one sentence or two at a time."""
+    if len(judged.counts.groups) > 1:
+        yield from chance(judged)
+        yield detectable(judged)
+    cells = judged.counts.table.sum(axis=-1).ravel()
+    if few := int((cells < SMALL_CELL).sum()):
+        where = f"In {few} of {len(cells)} combinations of group and class"
+        yield f"{where} there are fewer than {SMALL_CELL} faces: rates of so few say little."
+    if people is not None and people < len(faces):
+        yield (
+            f"The {len(faces):,} faces are of {people:,} people. The intervals count faces as if each were another person's, so "
+            "they are narrower than what is known."
+        )
+    if looked:
+        yield looked.said
+    if fixed and fixed.said:
+        yield fixed.said
+    elif not fixed:
+        yield "No fix was tried."
+    if "intended_use" not in said:
+        yield "Nobody has stated what the model is for, so the page cannot say whether it is good enough for that."
+
+
+def chance(judged):
+    """Whether chance in drawing the faces explains the gap, by its interval and by the test, which may differ."""
+    low = judged.gap_interval(HARM)[0]
+    p = summarised(judged.test(seed=judged.seed)).set_index("statistic")["p_holm"][HARM]
+    if pd.isna(low) or pd.isna(p):
+        return
+    tested = f"permutation test, corrected for all statistics, p = {p:.3g}"
+    alpha = 1 - judged.confidence
+    if low > 0 and p < alpha:
+        yield f"Chance in drawing the faces does not explain the gap ({tested}). The numbers do not show why the groups differ."
+    elif low > 0 or p < alpha:
+        yield (
+            f"Whether chance explains the gap is not settled: its interval {'stays above' if low > 0 else 'reaches'} 0, and "
+            f"the test {'does not reject chance' if p >= alpha else 'rejects chance'} ({tested})."
+        )
+    else:
+        yield f"Chance in drawing the faces could make such a gap ({tested})."
+
+
+def use_of(said: Mapping[str, str]) -> Section:
+    """What the model is for, and what not, as far as somebody has said it."""
+    items = tuple(f"{words(key)}: {answer(said, key)}" for key in (*USES, "licence", "developers"))
+    gone = {*USES, "licence", "developers"} - set(said)
+    return Section("Intended use", (Points(items), *([f"What is not stated is for a person to say: {HOW}"] if gone else [])))
+
+
+def data(faces, described) -> Section:
+    """The data card: how many faces each group and class holds, what they are like, and what is too little or wrong."""
     counts = faces.counts()
     shown = counts.copy()
     shown["all"] = counts.sum(axis=1)
     shown.loc["all"] = shown.sum()
     shown.insert(0, "group", [str(name) for name in shown.index])
+    people = "" if described.people is None else f" of {described.people:,} people"
     parts: list = [
-        f"{len(faces):,} faces from “{faces.name}”, split “{faces.split}”. The model predicts "
-        f"{words(faces.target).lower()}; "
-        f"the groups are those of {sentence(names(faces.protected))}. Classes and groups are annotations, "
-        "not identities.",
-        Table.of(shown, f"Faces by group (rows) and annotated {words(faces.target).lower()} (columns)"),
+        f"{len(faces):,} faces{people} from “{faces.name}”, split “{faces.split}”. The model predicts "
+        f"{words(faces.target).lower()}; the groups are those of {sentence(names(faces.protected))}. "
+        "Classes and groups are annotations, not identities.",
+        *pieces(shown, f"Faces by group (rows) and annotated {words(faces.target).lower()} (columns)"),
     ]
     if getattr(faces, "chosen", None) is not None:
         wanted = ["the rest" if np.isnan(share) else f"{share:.3f}" for share in faces.chosen["wanted"]]
@@ -179,30 +241,34 @@ def data(faces) -> Section:
     ]
     small = [f"{cell} ({n})" for n, cell in sorted(cells) if n < SMALL_CELL]
     if small:
+        more = [f"{len(small) - CELLS} more"] if len(small) > CELLS else []
         parts.append(
-            f"Fewer than {SMALL_CELL} faces in: {sentence(small)}. Rates from so few faces say little, "
+            f"Fewer than {SMALL_CELL} faces in: {sentence([*small[:CELLS], *more])}. Rates from so few faces say little, "
             "and a rate from none is not defined."
         )
     if faces.skipped:
         parts.append(f"{len(faces.skipped):,} images could not be read and were left out.")
-    return Section("The faces", tuple(parts))
-
-
-def pictured(faces, confidence: float, seed: int) -> Section:
-    """The data card's pictures, its known problems and open questions; counts stand in the section before."""
-    found = card(faces, confidence=confidence, seed=seed)
-    drawing = found.plot()
-    picture = Picture.of(
-        drawing, "Mean faces, counts, sizes, and the light and focus of each group's pictures, with intervals that count people."
-    )
+    drawing = described.plot()
+    parts += [
+        Heading("What are the pictures like?"),
+        Picture.of(drawing, "Mean faces, counts, sizes, and the light and focus of each group's pictures, with intervals that "
+                            "count people."),
+    ]  # fmt: skip
     plt.close(drawing)
-    parts: list = [picture]
-    for heading, content in found.sections():
+    for heading, content in described.sections():
         if heading in ("Pictures", "Known problems"):
-            parts += [part if isinstance(part, str) else Table.of(part[1], part[0]) for part in content]
-    if found.questions:
-        parts.append(f"Not known from the data, and for its owner to say: {' '.join(found.questions)}")
-    return Section("What are the pictures like?", tuple(parts))
+            parts += [Heading(heading)] if heading == "Known problems" else []
+            for part in content:
+                if isinstance(part, str):
+                    parts += [] if part.startswith("No test split was given") else [part]  # the page's limits say so of its faces
+                elif len(part[1]) <= LISTED and not part[1].columns.isin(ROWS).any():
+                    parts += pieces(part[1], part[0])
+    parts.append("Single pictures that are marked or repeated are listed by helpers.data.card.")
+    known = tuple(f"{words(key)}: {told}" for key, told in described.about.items())
+    parts += [Heading("Where they come from"), *([Points(known)] if known else [])]
+    if described.questions:
+        parts.append(f"Not known from the data, and for its owner to say (about=… or --about): {' '.join(described.questions)}")
+    return Section("The data", tuple(parts))
 
 
 def explained(faces, predicted: np.ndarray, options: dict) -> list[Section]:
@@ -233,9 +299,9 @@ def explained(faces, predicted: np.ndarray, options: dict) -> list[Section]:
     return [Section("Could the pictures explain it?", (*parts, found.note))]
 
 
-def bias(judged, confidence: float) -> Section:
+def bias(judged) -> Section:
     """The plot of the gaps, the gaps, the rates by group, and what the audit notes."""
-    level = f"{confidence:.0%}"
+    level = f"{judged.confidence:.0%}"
     drawing = judged.plot()
     picture = Picture.of(
         drawing, f"Gaps between the groups with {level} intervals. A gap whose interval stays away from 0 "
@@ -243,42 +309,36 @@ def bias(judged, confidence: float) -> Section:
                  "in drawing the faces."
     )  # fmt: skip
     plt.close(figure_of(drawing))
-    gaps = summarised(judged.gaps)
-    gaps = gaps[
-        gaps["statistic"].isin([*NAMED, BENEFIT])
-    ]  # those of single rates can be read off the next table
-    gap_table = pd.DataFrame(
-        {
-            "gap in": [words(name) for name in gaps["statistic"]],
-            f"difference [{level}]": spans(gaps, "difference"),
-            f"ratio [{level}]": spans(gaps, "ratio"),
-            "worst group": [name or "–" for name in gaps["worst"]],
-            "best group": [name or "–" for name in gaps["best"]],
-        }
-    )
-    if len(judged.counts.groups) > 1:
-        p = summarised(judged.test(seed=judged.seed)).set_index("statistic")["p_holm"]
-        gap_table["p (Holm)"] = ["not defined" if np.isnan(p[name]) else f"{p[name]:.3g}" for name in gaps["statistic"]]
-    rates = summarised(judged.by_group)
-    rates = rates.assign(
-        statistic=[words(name) for name in rates["statistic"]], cell=spans(rates, "value", "low", "high")
-    )
-    by_group = rates.pivot(index="statistic", columns="group", values="cell")
-    by_group = by_group.reindex(index=rates["statistic"].unique(), columns=rates["group"].unique())
     return Section(
         "Is it biased?",
         (
             picture,
             Table.of(
-                gap_table,
+                gaps_table(judged, [*NAMED, BENEFIT]),  # those of single rates can be read off the next table
                 f"Largest difference and smallest ratio between two groups, with {level} intervals; p: how often chance alone "
                 "makes such a gap (permutation test, corrected for all statistics)",
             ),
             detectable(judged),
-            Table.of(by_group.reset_index(), f"Statistics by group, with {level} intervals"),
-            *judged.notes,
+            *pieces(groups_table(judged), f"Statistics by group, with {level} intervals"),
+            *crossed(judged),
+            *([Points(judged.notes)] if judged.notes else []),
         ),
     )
+
+
+def crossed(judged) -> list:
+    """The gaps between combinations of attributes beside those of each attribute alone; nothing for one attribute."""
+    if judged.levels is None:
+        return []
+    table = summarised(judged.intersections)
+    table = table[table["statistic"].isin(NAMED)]
+    alone = {f"by {words(name).lower()}": [text(value) for value in table[name]] for name in judged.margins}
+    shown = pd.DataFrame({
+        "gap in": [words(name) for name in table["statistic"]],
+        f"all crossed [{judged.confidence:.0%}]": spans(table, "cells", "low", "high"),
+        **alone,
+    })  # fmt: skip
+    return pieces(shown, "Gaps between the groups crossed, beside the same gap by each attribute alone and by fewer of them")
 
 
 def detectable(judged) -> str:
@@ -297,132 +357,41 @@ def detectable(judged) -> str:
     )
 
 
-def summarised(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a statistic (and group): with three classes or more, over all of them, or their mean."""
-    if "class" not in table:
-        return table
-    whole = table[table["class"].isin(["all", "macro"])]
-    keys = [name for name in ("group", "statistic") if name in table]
-    return whole.sort_values("class", kind="stable").drop_duplicates(keys).sort_index()
-
-
-def spans(table: pd.DataFrame, value: str, low: str | None = None, high: str | None = None) -> list[str]:
-    """Value and interval of each row as one text."""
-    low, high = low or f"{value}_low", high or f"{value}_high"
-    return [interval(*row) for row in zip(table[value], table[low], table[high], strict=True)]
-
-
-def looks(
-    model: nn.Module, faces, predicted: np.ndarray, methods: list[str], examples: int, seed: int
-) -> Section:
-    """The attribution panel; a method that fails on this model is named and the others are shown."""
-    truth = hasattr(faces, "masks") and isinstance(faces.protected, str)
-    rows = spread(faces, max(examples, SCORED) if truth else examples, seed)
-    images, _, _ = faces[rows]
-    maps, failed = {}, []
-    for name in methods:
-        try:
-            maps |= maps_by(model, images, [name], seed=seed)
-        except (ValueError, RuntimeError, NotImplementedError, ImportError) as error:
-            failed.append(f"{words(name)} does not work on this model: {error}")
-    parts: list = [
-        "For each face the relevance of its pixels for the class the model chose. Red speaks for that class, "
-        "blue against it; "
-        "each picture has its own scale, so strengths compare within a picture and not between pictures.",
+def limits(judged, described, said: Mapping[str, str]) -> Section:
+    """What the page cannot show, whatever its numbers are."""
+    items = [
+        "The intervals cover chance in drawing these faces. They do not cover errors in the annotations, several photographs of "
+        "one person counted as independent, or faces of another kind than these.",
+        "A gap is the largest difference between two groups, so chance alone makes it greater than 0; "
+        "the more groups and the fewer faces, the greater.",
+        "Groups are those that somebody annotated. Who is in none of them, or in two, is not seen, and groups by another "
+        "attribute may differ more.",
+        "A difference between groups is no cause. Light, sharpness and who was photographed where go together with the groups.",
+        "Equal rates are one notion of fairness. Which of them matters, and how great a gap is too great, hangs on what the "
+        "model is used for.",
     ]
-    if maps:
-        few = slice(0, examples)
-        drawing = panel(
-            images[few].numpy(),
-            {name: values[few] for name, values in maps.items()},
-            row_labels(faces, predicted, rows[few]),
-            scale="map",
-        )
-        parts.append(
-            Picture.of(drawing, f"Faces from “{faces.name}” and their attributions by {sentence(maps)}.")
-        )
-        plt.close(drawing)
-    if maps and truth:
-        parts += located(model, faces, rows, images, maps, seed)
-    parts += failed
-    parts.append(
-        "A map is one method's account of the model, not a proof of its reasons: methods disagree, and some "
-        "show edges whatever the model has learned. Score them against masks (helpers.evaluate) before relying "
-        "on them."
+    if described.leaks is None:
+        items.append("Whether people or pictures of the training data are among these faces was not looked for here; "
+                     "helpers.data.leaks does.")  # fmt: skip
+    items += [f"{words(key)}: {said[key]}" for key in ("factors", "ethics", "caveats") if key in said]
+    return Section("What this page does not show", (Points(tuple(items)),))
+
+
+def made(model: nn.Module, judged, rows: Mapping) -> Section:
+    """Method of the intervals, the seed, the model, the recipe and the versions."""
+    facts = [f"{name}: {fact}" for name, fact in model_card.facts(model)]
+    told = (
+        "The file .data.json beside this page says exactly which faces these are; helpers.data.recall(…, part='test') loads them."
+        if rows.get("test")
+        else "The faces were not loaded by helpers.load_faces, so no recipe says which ones they are."
     )
-    return Section("Where does it look?", tuple(parts))
-
-
-def maps_by(
-    model: nn.Module, images, methods: Sequence[str], *, backend: str = "auto", seed: int = 0
-) -> dict[str, np.ndarray]:
-    """Maps (N, H, W) of the predicted classes by each method's name for readers."""
-    return {
-        words(name): helpers.attribute(model, images, method=name, backend=backend, seed=seed).numpy()
-        for name in methods
-    }
-
-
-def row_labels(faces, predicted: np.ndarray, rows: Sequence[int]) -> list[str]:
-    """Group, annotated and predicted class of the faces, for the rows of a panel."""
-    return [
-        f"{faces.groups[faces.group[row]]}\n{faces.classes[faces.targets[row]]}\npredicted "
-        f"{faces.classes[predicted[row]]}"
-        for row in rows
-    ]
-
-
-def located(model: nn.Module, faces, rows: list[int], images, maps: dict, seed: int) -> list:
-    """Share of relevance on the pixels that show the target and the protected attribute."""
-    judged = maps | {"Chance (a map of noise)": attribution.random_maps(images, seed=seed).numpy()}
-    shares = pd.DataFrame(index=list(judged))
-    for column in (faces.target, faces.protected):
-        try:
-            masks = faces.masks(rows, column)
-        except ValueError:  # a style without a drawing for the attribute
-            return []
-        scores = helpers.evaluate(model, images, judged, metrics=["relevance_mass"], masks=masks, seed=seed)
-        shares[f"on {words(column).lower()}"] = scores.groupby("method", sort=False)["value"].mean()
-    shown = shares.reset_index(names="method")
-    return [
-        "These faces are drawn, so it is known which pixels show each attribute. A model that does its task "
-        f"looks at those of {words(faces.target).lower()}; relevance on those of {words(faces.protected).lower()} tells of a "
-        "shortcut.",
-        Table.of(shown, f"Mean share of positive relevance by where it lies, over {len(rows)} faces"),
-    ]
-
-
-def mitigation(results, faces) -> Section:
-    """The before/after table with the sentences that keep it from being misread."""
     return Section(
-        "What makes it fairer, and at what price?",
+        "How this page was made",
         (
-            Table.of(readable(results), f"Each method on the same {len(faces):,} faces, with intervals"),
-            "Read both numbers: a model that gives every face the same answer has no gap and no use "
-            "(balanced accuracy 0.5 with two "
-            "classes). A method chosen because it is best in this table needs further faces to confirm it. "
-            "No method makes a model fair in every sense; it makes the measured gap smaller.",
-        ),
-    )
-
-
-def reading(judged, options: dict) -> Section:
-    """How the intervals were made, limits, seed and versions."""
-    found = [("python", platform.python_version()), ("candor-workbench", helpers.__version__)]
-    for package in ("torch", "torchvision", "numpy", "pandas", "captum"):
-        try:
-            found.append((package, version(package)))
-        except PackageNotFoundError:
-            continue
-    return Section(
-        "How to read this page",
-        (
-            f"{judged.method} Seed {options['seed']}.",
-            "The intervals cover chance in drawing these faces. They do not cover errors in the annotations, "
-            "several photographs of one person "
-            "counted as independent, or faces of another kind than these.",
-            "A gap is the largest difference between two groups, so chance alone makes it greater than 0; "
-            "the more groups and the fewer faces, the greater.",
-            Table("Versions", ("package", "version"), tuple(found)),
+            f"{judged.method} Seed {judged.seed}. Attribution scores: percentiles of a bootstrap over faces.",
+            told,
+            "The file .card.md beside this page is the model's card.",
+            Points(tuple(facts)),
+            Table("Versions", ("package", "version"), tuple(model_card.versions())),
         ),
     )

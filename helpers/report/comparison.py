@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
+import pandas as pd
 
 from helpers.bias import audit, compare
+from helpers.data.labels import level_names
 from helpers.debiasing import CorrectionResult, Results
 from helpers.debiasing.result import Answers, joined
 from helpers.models import predict
@@ -71,8 +74,20 @@ def verdict_of(first, second, faces, confidence: float = 0.95) -> str:
 
 
 def audit_of(predictions, faces, **options):
-    """`helpers.audit` of the predictions made for `faces`, with the names of its groups and classes."""
+    """`helpers.audit` of the predictions made for `faces`, with its groups and classes, and the levels of crossed attributes."""
     found = predictions
-    return audit(
+    judged = audit(
         found.y_true, found.y_pred, found.group, groups=faces.groups, classes=faces.classes, **options
     )
+    return replace(judged, levels=levels_of(faces, judged.counts.groups))
+
+
+def levels_of(faces, groups: Sequence[str]) -> pd.DataFrame | None:
+    """The level of each crossed attribute for every group; None for one attribute, or groups of other names."""
+    if isinstance(faces.protected, str):
+        return None
+    names = [level_names(faces.reference[column], column)[1] for column in faces.protected]
+    crossed = {", ".join(combination): combination for combination in product(*names)}
+    if not set(groups) <= set(crossed):
+        return None
+    return pd.DataFrame([crossed[group] for group in groups], columns=list(faces.protected))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,21 +50,47 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Points:
+    """A list, one point after the other."""
+
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading within a section."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it, in the order given: texts (paragraphs), tables and pictures."""
+    """A heading and what stands below it, in the order given: texts (paragraphs), lists, headings, tables and pictures."""
 
     heading: str
-    parts: tuple[str | Table | Picture, ...]
+    parts: tuple[str | Points | Heading | Table | Picture, ...]
 
 
 @dataclass(frozen=True)
 class Page:
-    """A whole report: title, the summary that comes first, and the sections."""
+    """A whole report: title, the summary that comes first with its points, and the sections."""
 
     title: str
     summary: str
     sections: tuple[Section, ...]
     footer: str = ""
+    points: tuple[str, ...] = ()
+
+
+def pieces(frame: pd.DataFrame, caption: str, most: int = 5) -> list[Table]:
+    """A wide table as several of at most `most` columns beside the first, which all have: a page of paper holds no more."""
+    parts = max(1, math.ceil((frame.shape[1] - 1) / most))
+    each = math.ceil((frame.shape[1] - 1) / parts)
+    return [
+        Table.of(frame.iloc[:, [0, *range(1 + i * each, min(1 + (i + 1) * each, frame.shape[1]))]],
+                 caption + (f" ({i + 1} of {parts})" if parts > 1 else ""))
+        for i in range(parts)
+    ]  # fmt: skip
 
 
 def text(value: object, digits: int = 3) -> str:
@@ -101,9 +128,16 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.tests["table"] = lambda part: isinstance(part, Table)
-    environment.tests["picture"] = lambda part: isinstance(part, Picture)
+    kinds = {"table": Table, "picture": Picture, "points": Points, "heading": Heading}
+    for name, kind in kinds.items():
+        environment.tests[name] = lambda part, kind=kind: isinstance(part, kind)
+    environment.filters["unbroken"] = unbroken
     return environment.get_template("page.html.j2").render(page=page)
+
+
+def unbroken(cell: str) -> str:
+    """A cell whose intervals no line break parts; between a value and its interval there may be one."""
+    return re.sub(r"(\[[-+.\d]+,|\]) (?=[-+.\d]+\]|[▲▼])", "\\1\u00a0", cell)
 
 
 def write(page: Page, path: str | Path) -> Path:

@@ -247,7 +247,7 @@ def test_what_was_found_can_be_taken_along(visitor, server):
     links = {each.text.split()[0]: each.get_attribute("href") for each in visitor.find_elements(By.CSS_SELECTOR, "a[download]")}
     content = {name: urllib.request.urlopen(link).read() for name, link in links.items()}
     assert content["audit.csv"].startswith(b"group,statistic,value") and content["model-Vanilla.zip"].startswith(b"PK")
-    assert b"equalized-odds gap" in content["report.html"]
+    assert b"equalized-odds gap" in content["report.html"] and b"## Intended use" in content["report.card.md"]
     for path in ("explorer.ipynb", "downloads/", "downloads/../../jupyter/kernels/python3/kernel.json"):
         with pytest.raises(urllib.error.HTTPError):
             urllib.request.urlopen(f"{server[0]}voila/files/{path}")

@@ -178,8 +178,10 @@ def test_files_to_take_along_hold_what_was_shown(opened, tmp_path):
     images = opened.faces[:4][0]
     with torch.inference_mode():
         torch.testing.assert_close(again(images), opened.now.model(images))
-    page = opened.report(tmp_path, attributions=["saliency"]).read_text(encoding="utf-8")
+    path = opened.report(tmp_path, attributions=["saliency"])
+    page = path.read_text(encoding="utf-8")
     assert "equalized-odds gap" in page and "<script" not in page
+    assert path.with_suffix(".card.md").read_text(encoding="utf-8").startswith("---\n")
 
 
 @pytest.mark.parametrize("text", ["../outside.csv", "/etc/passwd", "link/secret.csv"])

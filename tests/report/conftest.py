@@ -9,7 +9,7 @@ from torch import nn
 from helpers.data import FaceDataset
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def faces():
     """48 faces in three groups (one small); class 1 has a bright upper half; one label in 7 is swapped."""
     rng = np.random.default_rng(0)
@@ -25,7 +25,7 @@ def faces():
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model():
     """Says class 1 where the upper half is bright, so it errs exactly on the swapped labels."""
     pool, linear = nn.AdaptiveAvgPool2d((2, 1)), nn.Linear(2, 2)

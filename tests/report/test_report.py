@@ -1,5 +1,6 @@
 """The report: complete, self-contained, accessible, escaped, and written whole or not at all."""
 
+import re
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -13,9 +14,10 @@ import helpers
 from helpers.debiasing import CorrectionResult
 from helpers.models import predict
 from helpers.plots import alt
-from helpers.report import Page, Picture, Section, Table, assemble, rejudge, render, write
+from helpers.report import Page, Picture, Section, Table, assemble, fixes, rejudge, render, write
+from helpers.report import looks as looks_module
 from helpers.report.comparison import verdict_of
-from helpers.report.html import interval, sentence, text
+from helpers.report.html import interval, pieces, sentence, text, unbroken
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -44,25 +46,31 @@ class Outline(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-@pytest.fixture
-def page(model, faces, tmp_path):
+@pytest.fixture(scope="module")
+def written(model, faces, tmp_path_factory):
     """A whole report with one method that works, one that failed and a bare module."""
     results = {
         "Vanilla": CorrectionResult("Vanilla", model),
         "CONSTANT": CorrectionResult("CONSTANT", Constant(), seconds=1.5),
         "BROKEN": CorrectionResult("BROKEN", error="singular <matrix>"),
     }
+    asked = tmp_path_factory.mktemp("out") / "new" / "report.html"
     path = helpers.report(
-        model,
-        faces,
-        tmp_path / "new" / "report.html",
-        results=results,
-        attributions=["saliency", "occlusion"],
-    )
-    assert path == tmp_path / "new" / "report.html" and [file.name for file in path.parent.iterdir()] == [
-        "report.html"
-    ]
-    return path.read_text(encoding="utf-8")
+        model, faces, asked, results=results, attributions=["saliency", "occlusion"],
+        stated={"intended_use": "To be <tried> & | tested."},
+    )  # fmt: skip
+    assert path == asked and {file.name for file in path.parent.iterdir()} == {"report.html", "report.card.md"}
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(written):
+    return written.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def card(written):
+    return written.with_name("report.card.md").read_text(encoding="utf-8")
 
 
 class Constant(nn.Module):
@@ -83,11 +91,92 @@ def test_the_page_loads_nothing_and_runs_nothing(page):
 def test_the_page_is_accessible(page):
     outline = Outline(page)
     assert outline.of("html")[0]["lang"] == "en-GB" and len(outline.of("h1")) == 1
-    assert len(outline.of("img")) == 5 and all(len(image["alt"]) > 20 for image in outline.of("img"))
-    assert len(outline.of("table")) == len(outline.of("caption")) == 10
+    assert len(outline.of("img")) == 6 and all(len(image["alt"]) > 20 for image in outline.of("img"))
+    assert len(outline.of("table")) == len(outline.of("caption")) > 10
     assert all(cell.get("scope") in ("row", "col") for cell in outline.of("th"))
+    scrolled = [part for part in outline.of("div") if "wide" in part.get("class", "")]
+    assert len(scrolled) == len(outline.of("table")) and all(part["tabindex"] == "0" and part["aria-label"] for part in scrolled)
     targets = {heading["id"] for heading in outline.of("h2")}
-    assert {link["href"][1:] for link in outline.of("a")} == targets and len(targets) == 7
+    assert {link["href"][1:] for link in outline.of("a")} == targets and len(targets) == len(HEADINGS)
+
+
+HEADINGS = (
+    "Intended use",
+    "The data",
+    "Is it biased?",
+    "Could the pictures explain it?",
+    "Where does it look, and can that be trusted?",
+    "What does each fix cost?",
+    "What this page does not show",
+    "How this page was made",
+)
+
+
+def test_the_sections_come_in_order_and_none_is_empty(page):
+    assert re.findall("<h2[^>]*>(.*?)</h2>", page) == list(HEADINGS)
+    assert page.index('id="summary"') < page.index("<nav") < page.index("<h2")
+    for body in page.split("</h2>")[1:]:
+        said = re.sub("<[^>]*>", "", body.split("</section>")[0]).strip()
+        assert len(said) > 60 and "nan" not in said.lower().split()
+
+
+def test_what_nobody_stated_is_said_to_be_missing_and_how_to_state_it(page, model, faces, tmp_path):
+    said = "".join(Outline(page).texts)
+    assert "Intended use: To be <tried> & | tested." in said and "Out of scope: not stated. What should nobody" in said
+    assert "(out_of_scope)" in said and "--state" in said
+    assert "What is it for? (intended_use)" not in said
+    bare = helpers.report(model, faces, tmp_path / "r.html", attributions=(), n_boot=10).read_text("utf-8")
+    assert "Nobody has stated what the model is for" in bare and "No fix was tried" in bare
+
+
+def test_trust_scores_are_those_of_evaluate_and_noise_is_not_better_than_itself(page, model, faces):
+    rows = looks_module.spread(faces, looks_module.SCORED, 0)
+    images = faces[rows][0]
+    maps = helpers.attribute(model, images, method="occlusion")
+    frame = helpers.evaluate(model, images, maps, metrics=["deletion", "insertion"], steps=25)
+    said = "".join(Outline(page).texts)
+    for mean in frame.groupby("metric")["value"].mean():
+        assert f"{mean:.3f} [" in said
+    means = pd.DataFrame(np.tile(0.5 + np.arange(16)[:, None] / 100, 4), index=range(16), columns=pd.MultiIndex.from_product(
+        [["deletion", "insertion"], ["same", looks_module.NOISE]]
+    ))  # fmt: skip
+    assert looks_module.better(means, "same", 0.95, 0, 100) == []
+    means["deletion", "same"] -= 0.1
+    assert looks_module.better(means, "same", 0.95, 0, 100) == ["deletion"]
+
+
+def test_interval_and_test_of_a_gap_are_not_made_to_agree():
+    def told(low, p):
+        judged = SimpleNamespace(
+            gap_interval=lambda name: (low, 0.9), confidence=0.95, seed=0,
+            test=lambda seed: pd.DataFrame({"statistic": ["equalized_odds"], "p_holm": [p]}),
+        )  # fmt: skip
+        return " ".join(assemble.chance(judged))
+
+    assert "does not explain" in told(0.1, 0.01) and "could make such a gap" in told(0.0, 0.4)
+    assert "not settled" in told(0.1, 1.0) and "does not reject" in told(0.1, 1.0)
+    assert "not settled" in told(0.0, 0.01) and "rejects" in told(0.0, 0.01)
+    assert told(np.nan, np.nan) == ""
+
+
+def test_groups_that_gain_or_lose_are_marked():
+    row = {"change": -0.25, "low": -0.5, "high": -0.125, "verdict": "levels down"}
+    assert fixes.change(pd.Series(row)) == "-0.250 [-0.500, -0.125] ▼"
+    assert fixes.change(pd.Series(row | {"verdict": "within noise"})) == "-0.250 [-0.500, -0.125]"
+    assert fixes.change(pd.Series(row | {"change": np.nan})) == "not defined"
+
+
+def test_no_line_break_parts_an_interval_or_its_sign():
+    assert unbroken("-0.250 [-0.500, -0.125] ▼") == "-0.250 [-0.500,\u00a0-0.125]\u00a0▼"
+    assert unbroken("a [b, c] d, 0.5") == "a [b, c] d, 0.5"
+
+
+def test_a_wide_table_comes_in_pieces_with_every_column_once():
+    frame = pd.DataFrame([[str(i) for i in range(12)]], columns=[f"c{i}" for i in range(12)])
+    parts = pieces(frame, "wide")
+    assert all(part.columns[0] == "c0" and len(part.columns) <= 6 for part in parts)
+    assert sum((part.columns[1:] for part in parts), ()) == tuple(frame.columns[1:])
+    assert [part.columns for part in pieces(frame.iloc[:, :3], "narrow")] == [("c0", "c1", "c2")]
 
 
 def test_names_from_the_data_are_escaped_everywhere(page):
@@ -182,6 +271,10 @@ def test_three_classes_and_crossed_groups_make_a_page(faces, tmp_path):
         ({"attributions": ["saliencey"]}, "attributions: unknown name 'saliencey'. Did you mean 'saliency'"),
         ({"examples": 0}, "examples: .*at least 1, got 0"),
         ({"results": [1]}, "results: expected a dict"),
+        ({"stated": {"intended_us": "x"}}, "stated: unknown name 'intended_us'. Did you mean 'intended_use'"),
+        ({"stated": {"licence": " "}}, "stated: licence: expected a text"),
+        ({"stated": ["licence"]}, "stated: expected a dict"),
+        ({"about": {"consnt": "x"}}, "about: unknown name 'consnt'. Did you mean 'consent'"),
     ],
 )
 def test_bad_input_is_refused_before_the_model_runs(change, message, faces, tmp_path, monkeypatch):

@@ -38,7 +38,8 @@ class ReportTab:
     def show(self) -> None:
         self.found, self.links.value = {}, ""
         self.note.value = text(
-            "The report is one HTML page with its figures inside; the methods at hand under Fix appear in it. "
+            "The report is one HTML page with its figures inside; the methods at hand under Fix appear in it; "
+            "with it comes the model's card. "
             "A model comes as a zip of its weights (.safetensors) and its description (.json), as helpers.models.load reads them."
         )
         self.come()
@@ -62,7 +63,13 @@ class ReportTab:
             return
         state, folder = self.page.state, self.folder()
         self.page.say(f"Writing the {kind} …" + (" It takes a minute or so." if kind == "report" else ""))
-        self.page.jobs.run(kind, lambda: work(state, folder), lambda path: self.link(kind, path))
+        self.page.jobs.run(kind, lambda: work(state, folder), lambda path: self.done(kind, path))
+
+    def done(self, kind: str, path: Path) -> None:
+        """Link what was made; with the report comes the model's card."""
+        if kind == "report":
+            self.link("card", path.with_suffix(".card.md"))
+        self.link(kind, path)
 
     def folder(self) -> Path:
         if self._folder is None and self.page.downloads is None:
