@@ -1,4 +1,4 @@
-"""Matching a name that a user typed against the names that exist."""
+"""Names that a user typed matched against those that exist, and numbers as people write them."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -18,3 +18,8 @@ def choose(value: str, accepted: Iterable[str], argument: str) -> str:
     near = get_close_matches(str(value).casefold(), by_folded, n=1, cutoff=0.5)
     hint = f" Did you mean {by_folded[near[0]]!r}?" if near else ""
     raise ValueError(f"{argument}: unknown name {value!r}.{hint} Accepted: {', '.join(map(str, accepted))}")
+
+
+def number(value: float) -> str:
+    """Three figures without powers of ten: 1,370, 0.451, 0.0293."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -19,7 +19,7 @@ from helpers.data.labels import cross, find_column, level_names, missing
 from helpers.data.pictures import UNITS, by_group, pictures
 from helpers.data.suspicious import Suspicious, suspicious
 from helpers.files import whole
-from helpers.names import choose
+from helpers.names import choose, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -252,9 +252,10 @@ class DataCard:
         if len(self.sizes):
             sides = self.sizes.loc[self.sizes.index.repeat(self.sizes["n"])]
             parts.append(
-                f"Sizes of the files, {len(self.sizes):,} in all: "
+                f"Sizes of the files, {len(self.sizes):,} different: "
                 + " and ".join(
                     f"{side}s from {sides[side].min()} to {sides[side].max()} pixels (median {sides[side].median():.0f})"
+                    if sides[side].nunique() > 1 else f"{side} {sides[side].iloc[0]} pixels"
                     for side in ("width", "height")
                 )
                 + "."
@@ -262,7 +263,7 @@ class DataCard:
         else:
             parts.append("The sizes of the files are unknown.")
         table = self.pictures.assign(cell=[
-            f"{row.value:.3g}" + ("" if np.isnan(row.low) else f" [{row.low:.3g}, {row.high:.3g}]")
+            number(row.value) + ("" if np.isnan(row.low) else f" [{number(row.low)}, {number(row.high)}]")
             for row in self.pictures.itertuples()
         ])  # fmt: skip
         wide = table.pivot(index="measure", columns="group", values="cell")

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from helpers.names import choose
+from helpers.names import choose, number
 from helpers.plots.legend import below
 from helpers.plots.measures import points
 from helpers.plots.style import PALETTE, SEQUENTIAL, alt
@@ -97,7 +97,7 @@ def by_group(table: pd.DataFrame, measure: str, ax: Axes | None = None, confiden
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set_xlabel(f"{AXES.get(measure, measure)}\n(bars: {confidence:.0%} interval; numbers: people)")
     ax.set_title(f"{measure.capitalize()} by group")
-    said = "; ".join(f"{row.group} {row.value:.3g} ({row.low:.3g} to {row.high:.3g})" for row in rows.itertuples())
+    said = "; ".join(f"{row.group} {number(row.value)} ({number(row.low)} to {number(row.high)})" for row in rows.itertuples())
     return alt(ax, f"Mean {measure} of the pictures by group with {confidence:.0%} intervals: {said}.")
 
 
