@@ -64,7 +64,9 @@ def by_group(
     ax.set_xlabel(f"{xlabel or name}\n(bars: {confidence:.0%} interval; n: images)")
     ax.set_title(f"{name[0].upper()}{name[1:]} by group")
     described = "; ".join(
-        f"{_who(row)} {number(row.value)} ({number(row.low)} to {number(row.high)})" for row in rows.itertuples() if np.isfinite(row.value)
+        f"{_who(row)} {number(row.value)} ({number(row.low)} to {number(row.high)})"
+        for row in rows.itertuples()
+        if np.isfinite(row.value)
     )
     return alt(ax, f"{name[0].upper()}{name[1:]} by group with {confidence:.0%} intervals: {described}.")
 
