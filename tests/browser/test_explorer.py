@@ -1,14 +1,8 @@
-"""The explorer as a visitor uses it, in Chromium without a window (about a minute); pictures of each tab go to build/explorer.
-
-Needs Chromium and its driver: `apt-get install chromium chromium-driver`, and `pip install selenium`.
-"""
+"""The explorer as a visitor uses it, in Chromium without a window (about a minute); pictures of each tab go to build/explorer."""
 
 import contextlib
 import json
 import re
-import shutil
-import signal
-import subprocess
 import sys
 import time
 import urllib.error
@@ -19,23 +13,11 @@ import psutil
 import pytest
 
 from helpers.explorer.serve import free_port
+from tests.browser.chromium import By, Keys, asked_for, browser, children, elsewhere, served, wait
 from tests.explorer.small import small_model
-
-CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium, to try the explorer in a browser")
-if not (CHROMIUM and DRIVER):
-    pytest.skip("apt-get install chromium chromium-driver, to try the explorer in a browser", allow_module_level=True)
-
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PICTURES = REPOSITORY / "build" / "explorer"
-PATIENCE = 120  # seconds: a loaded machine is slow, not wrong; benchmarks/explorer.py measures
-FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--window-size=1280,1600",
-)  # fmt: skip
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -50,59 +32,22 @@ def server(tmp_path_factory):
         small_model(root)
         port = free_port("127.0.0.1", None)
         command = [sys.executable, "-m", "helpers", "app", "--no-browser", "--port", str(port), "--data-root", str(root)]
-        with open(root / "log.txt", "w") as log:
-            process = subprocess.Popen(
-                [*command, "--model", "small.safetensors"], cwd=REPOSITORY, stdout=log, stderr=log, text=True
-            )
-        try:
-            wait(lambda: "The explorer is at" in (root / "log.txt").read_text(), "the server listens")
+        command += ["--model", "small.safetensors"]
+        with served(command, root / "log.txt", "The explorer is at", cwd=REPOSITORY) as process:
             yield f"http://127.0.0.1:{port}/", process
-        finally:
-            process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(20)
-            for child in [process, *children(process)]:
-                with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-                    child.kill()
-
-
-def children(process):
-    try:
-        return psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
 
 
 @pytest.fixture(scope="module")
 def visitor(server, tmp_path_factory):
     """A browser with the page open and its faces read."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    try:
+    with browser(tmp_path_factory.mktemp("profile")) as driver:
         visit(driver, server[0])
         yield driver
-    finally:
-        driver.quit()
 
 
 def visit(driver, address):
     driver.get(address)
     wait(lambda: "are open" in said(driver), "faces are open")
-
-
-def wait(condition, words, seconds=PATIENCE):
-    """Until `condition()` holds; its value."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        with contextlib.suppress(Exception):  # elements come and go while the page is drawn
-            if found := condition():
-                return found
-        time.sleep(0.1)
-    pytest.fail(f"waited {seconds} s until {words}")
 
 
 def said(driver):
@@ -146,10 +91,8 @@ def photograph(driver, name):
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_nothing_fails(visitor, server):
-    asked = [json.loads(entry["message"])["message"] for entry in visitor.get_log("performance")]
-    urls = [each["params"]["request"]["url"] for each in asked if each["method"] == "Network.requestWillBeSent"]
-    elsewhere = [url for url in urls if not url.startswith((server[0], "data:", "blob:", "chrome"))]
-    assert urls and not elsewhere
+    urls = asked_for(visitor)
+    assert urls and not elsewhere(urls, server[0])
     errors = [entry for entry in visitor.get_log("browser") if entry["level"] == "SEVERE"]
     assert not errors
 
