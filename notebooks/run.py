@@ -266,7 +266,7 @@ def this_python_as_kernel():
     with tempfile.TemporaryDirectory(prefix="candor-kernel-") as folder:
         kernel = Path(folder) / "kernels" / "python3"
         kernel.mkdir(parents=True)
-        (kernel / "kernel.json").write_text(json.dumps(specification))
+        (kernel / "kernel.json").write_text(json.dumps(specification), encoding="utf-8")
         # JUPYTER_PATH comes before the user's and the environment's own kernels
         os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, before]))
         try:

@@ -252,9 +252,9 @@ def _decode_into(
     each = image_size**2 * 3
     with _told(home):
         with whole(home / PROGRESS) as part:  # without the line that a kill cut short
-            part.write_text("".join(_line(block, *state) for block, state in done.items()))
+            part.write_text("".join(_line(block, *state) for block, state in done.items()), encoding="utf-8")
         (home / PIXELS).touch()
-        pixels, log, guard = (home / PIXELS).open("r+b"), (home / PROGRESS).open("a"), threading.Lock()
+        pixels, log, guard = (home / PIXELS).open("r+b"), (home / PROGRESS).open("a", encoding="utf-8"), threading.Lock()
 
     def keep(start: int, images: np.ndarray, failed: list[tuple[int, str]]) -> None:
         block = start // CHUNK
@@ -295,7 +295,7 @@ def _known(home: Path, about: dict | None) -> dict[int, tuple[str, list]]:
         for i, reason in about["failed"]:
             known[i // CHUNK][1].append([i, reason])
     try:
-        lines = (home / PROGRESS).read_text(errors="replace").split("\n")
+        lines = (home / PROGRESS).read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         return known
     for line in lines:
@@ -330,7 +330,7 @@ def _checksum(about: dict) -> str:
 def _read_about(home: Path) -> dict | None:
     """What `faces.json` says; None if there is none, or it disagrees with its checksum."""
     try:
-        about = json.loads((home / ABOUT).read_text())
+        about = json.loads((home / ABOUT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return about if isinstance(about, dict) and about.get("checksum") == _checksum(about) else None
@@ -338,4 +338,4 @@ def _read_about(home: Path) -> dict | None:
 
 def _write_about(home: Path, about: dict) -> None:
     with whole(home / ABOUT) as part:
-        part.write_text(json.dumps(about | {"checksum": _checksum(about)}, indent=1))
+        part.write_text(json.dumps(about | {"checksum": _checksum(about)}, indent=1), encoding="utf-8")

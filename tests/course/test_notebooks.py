@@ -6,6 +6,7 @@ The solutions run in kernels of their own: about 40 s of one processor for all t
 import ast
 import importlib.util
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -94,6 +95,29 @@ def test_the_first_cell_installs_what_is_missing_and_else_does_nothing(path, mon
     (tmp_path / "content" / "deep").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "content" / "deep")
     assert execute() == [("pip", "install --quiet candor-workbench")]
+
+
+PLACES = {  # where a notebook is, and which folders are there beside it -> what is installed where nothing is
+    "a clone's notebooks": ("clone/notebooks", ".."),
+    "a clone's solutions": ("clone/notebooks/solutions", "../.."),
+    "a clone's root, as editors may have it": ("clone", "."),
+    "alone, as on Colab": ("content", "candor-workbench"),
+    "inside another project": ("other/notebooks", "candor-workbench"),
+}
+
+
+@pytest.mark.parametrize("folder, source", PLACES.values(), ids=PLACES)
+def test_the_first_cell_finds_what_to_install_in_a_python_that_has_nothing(folder, source, tmp_path):
+    for made in ("clone/helpers", "clone/notebooks/solutions", "content", "other/notebooks", "other/helpers"):
+        (tmp_path / made).mkdir(parents=True)
+    for made in ("clone/pyproject.toml", "clone/helpers/__init__.py", "clone/helpers/problem.py", "other/pyproject.toml"):
+        (tmp_path / made).touch()
+    (cell,) = {code(path)[0].source for path in [*LESSONS, *SOLUTIONS]}
+    plain = TransformerManager().transform_cell(cell).replace("'install --quiet {source}'", "source")
+    stub = "get_ipython = lambda: type('Shell', (), {'run_line_magic': lambda self, magic, line: print(magic, line)})()\n"
+    # -S: without site-packages, so that only what lies beside the notebook can be imported
+    done = subprocess.run([sys.executable, "-S", "-E", "-c", stub + plain], cwd=tmp_path / folder, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (f"pip {source}\n", "")
 
 
 @pytest.mark.parametrize("path", [*LESSONS, *SOLUTIONS], ids=lambda path: path.stem)

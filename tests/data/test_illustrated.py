@@ -185,6 +185,24 @@ def test_drawing_goes_on_where_it_was_interrupted(monkeypatch, tmp_path):
     assert len(left) == 1 and left[0].endswith(".npy")
 
 
+def test_a_file_that_windows_does_not_replace_is_the_other_process_s(monkeypatch, tmp_path):
+    monkeypatch.setenv("CANDOR_CACHE", str(tmp_path))
+    real = os.replace
+
+    def refusing(source, target, other=True):
+        if "parts" in os.fspath(target):
+            return real(source, target)
+        if other:  # another process has put the same faces there, and reads them
+            real(source, target)
+        raise PermissionError("the file is mapped by another process")
+
+    monkeypatch.setattr(os, "replace", refusing)
+    assert len(draw(10, seed=10)) == 10
+    monkeypatch.setattr(os, "replace", lambda source, target: refusing(source, target, other=False))
+    with pytest.raises(PermissionError, match="mapped"):
+        draw(10, seed=11)
+
+
 def test_two_processes_may_draw_the_same_faces_at_once(monkeypatch, tmp_path):
     from helpers.data.sources import illustrated
 

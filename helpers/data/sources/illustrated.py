@@ -217,7 +217,8 @@ def render_table(table: pd.DataFrame, size: int, *, n_jobs: int = -1, progress: 
             pictures = np.concatenate([np.load(part) for part in parts])
             with whole(final) as part, open(part, "wb") as file:
                 np.save(file, pictures)
-        except FileNotFoundError:  # another process drew the same faces, finished first and cleared the parts
+        except (FileNotFoundError, PermissionError):
+            # Another process drew the same faces, finished first and cleared the parts; Windows replaces no file that is mapped.
             if not final.is_file():
                 raise
         shutil.rmtree(folder, ignore_errors=True)
