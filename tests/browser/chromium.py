@@ -22,7 +22,7 @@ if not (BROWSER and DRIVER):
 from selenium.webdriver.common.by import By  # noqa: E402, F401
 from selenium.webdriver.common.keys import Keys  # noqa: E402, F401
 
-PATIENCE = 120  # seconds: a loaded machine is slow, not wrong
+PATIENCE = 240  # seconds: a loaded machine is slow, not wrong
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--window-size=1280,1600",
