@@ -6,6 +6,7 @@ Pictures of what a student sees go to build/jupyterlab.
 import ast
 import json
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -117,14 +118,27 @@ def finished(driver):
     return idle(driver) and prompts[0] != "[ ]:" and "[*]:" not in prompts
 
 
+def begun(driver, seconds=60):
+    """Whether the first cell, which takes no time, has its number soon."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if re.fullmatch(r"\[\d+\]:", code_cells(driver)[0]["prompt"]):
+            return True
+        time.sleep(0.2)
+    return False
+
+
 def run_all(driver, lab, name):
     """Open a notebook, restart and run all by the menu, save by the keyboard; what then is in the page and in the file."""
     asked_for(driver)
     driver.get(f"{lab.home}lab/workspaces/{name[:2]}/tree/{name}.ipynb?token={lab.token}")  # a workspace without other notebooks
     wait(lambda: name in driver.current_url and idle(driver), "the kernel is ready")
-    click(driver, ".lm-MenuBar-itemLabel", "Kernel")
-    click(driver, ".lm-Menu-itemLabel", "Restart Kernel and Run All Cells…")
-    click(driver, ".jp-Dialog .jp-mod-accept", "Restart")
+    for _ in range(3):  # on a loaded machine JupyterLab may lose the first message to a kernel that was restarted: nothing runs
+        click(driver, ".lm-MenuBar-itemLabel", "Kernel")
+        click(driver, ".lm-Menu-itemLabel", "Restart Kernel and Run All Cells…")
+        click(driver, ".jp-Dialog .jp-mod-accept", "Restart")
+        if begun(driver):
+            break
     wait(lambda: finished(driver), f"{name} has run", LONGEST)
     driver.switch_to.active_element.send_keys(Keys.CONTROL, "s")
     seen = code_cells(driver)
