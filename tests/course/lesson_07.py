@@ -17,6 +17,15 @@ def erase(features, group):
     return features - (features - features.mean(0)) @ q @ q.T
 
 
+def leace(features, group):
+    """The same means by the least change: a projection along them, but not an orthogonal one."""
+    centre = features.mean(0)
+    values, vectors = np.linalg.eigh(np.cov(features.T))
+    white, coloured = (vectors * values**power @ vectors.T for power in (-0.5, 0.5))
+    q, _ = np.linalg.qr((white @ (means(features, group) - centre).T)[:, 1:])
+    return features - (features - centre) @ white @ q @ q.T @ coloured
+
+
 def one_direction(features, group):
     found = means(features, group)
     direction = (found[1] - found[0]) / np.linalg.norm(found[1] - found[0])
@@ -52,7 +61,7 @@ TRIES = {
         ],
     ),
     "07-4": Tries(
-        [erase],
+        [erase, leace],
         [
             (one_direction, "With two groups their means agree, with 3"),
             (shifted, "shifted by their own group's mean"),
