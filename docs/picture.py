@@ -1,6 +1,6 @@
 """Draws the picture of the README, docs/candor.png, from the course's default problem: python docs/picture.py
 
-About two minutes on two cores once lesson 2 has trained the model. Every number in it is computed here.
+Two to three minutes on two cores once lesson 2 has trained the model. Every number in it is computed here.
 """
 
 import sys

@@ -12,7 +12,7 @@ import warnings
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from helpers.course import (
+from helpers.course import (  # noqa: F401  each import registers its lesson's exercises
     lesson_01,
     lesson_02,
     lesson_03,
@@ -33,20 +33,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["EXERCISES", "Exercise", "Hint", "Verdict", "case", "check", "exercise", "exercises", "hint", "right", "wrong"]
-
-LESSONS = (
-    lesson_01,
-    lesson_02,
-    lesson_03,
-    lesson_04,
-    lesson_05,
-    lesson_06,
-    lesson_07,
-    lesson_08,
-    lesson_09,
-    lesson_10,
-    lesson_11,
-)
 
 
 def check(key: str, answer: Any = ..., **given: Any) -> Verdict:

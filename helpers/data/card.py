@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from helpers import markdown
 from helpers.data.duplicates import Leaks, duplicates, leaks
 from helpers.data.fetch import OFFERS
 from helpers.data.labels import cross, find_column, level_names, missing
-from helpers.data.pictures import UNITS, by_group, pictures
+from helpers.data.pictures import UNITS, by_group, mean_image, pictures
 from helpers.data.suspicious import Suspicious, suspicious
 from helpers.files import whole
 from helpers.names import choose, number
@@ -125,16 +126,16 @@ class DataCard:
 
     def to_markdown(self) -> str:
         """The card as Markdown. What comes from the data is escaped."""
-        lines = [f"# Data card: {_escaped(self.name)}"]
+        lines = [f"# Data card: {markdown.escaped(self.name)}"]
         for heading, parts in self.sections():
             lines += ["", f"## {heading}", ""]
             for part in parts:
                 if not isinstance(part, str):
-                    lines += [f"*{_escaped(part[0])}*", "", *_markdown_table(part[1]), ""]
+                    lines += [f"*{markdown.escaped(part[0])}*", "", *markdown.table(part[1]), ""]
                 elif heading == QUESTIONS_HEADING:
-                    lines.append(f"- {_escaped(part)}")
+                    lines.append(f"- {markdown.escaped(part)}")
                 else:
-                    lines += [_escaped(part), ""]
+                    lines += [markdown.escaped(part), ""]
         return re.sub("\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
 
     def to_html(self, figure: bool = True) -> str:
@@ -376,7 +377,7 @@ def card(
         leaks=None if test is None else leaks(train, test),
         suspicious=doubted,
         mean_faces={
-            train.groups[code]: _mean(train.images, np.flatnonzero(train.group == code)) for code in np.unique(train.group)
+            train.groups[code]: mean_image(train.images, np.flatnonzero(train.group == code)) for code in np.unique(train.group)
         },
         notes=tuple(notes),
         confidence=confidence,
@@ -458,11 +459,6 @@ def _counted(measures: pd.DataFrame | None) -> pd.DataFrame:
     return measures[["width", "height"]].dropna().astype(np.int64).value_counts().rename("n").reset_index()
 
 
-def _mean(images: np.ndarray, rows: np.ndarray, batch: int = 1024) -> np.ndarray:
-    total = sum(images[rows[i : i + batch]].sum(axis=0, dtype=np.int64) for i in range(0, len(rows), batch))
-    return total / (255 * len(rows))
-
-
 def _with_totals(counts: pd.DataFrame) -> pd.DataFrame:
     shown = counts.copy()
     shown.columns, shown.index = [str(name) for name in counts.columns], [str(name) for name in counts.index]
@@ -494,16 +490,5 @@ def _records(table: pd.DataFrame | None) -> list[dict] | None:
     return [{str(key): plain(value) for key, value in row.items()} for row in rows]
 
 
-def _escaped(text: str) -> str:
-    """Text as Markdown shows it: no markup, no HTML, no new line that comes from the data."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", " ".join(str(text).split())).replace("\\<", "&lt;").replace("\\>", "&gt;")
-
-
 def _nested(counts: pd.DataFrame) -> dict[str, dict[str, int]]:
     return {str(group): {str(label): int(n) for label, n in row.items()} for group, row in counts.iterrows()}
-
-
-def _markdown_table(table: pd.DataFrame) -> list[str]:
-    line = lambda cells: "| " + " | ".join(_escaped(cell) for cell in cells) + " |"
-    rule = "|" + "|".join(["---", *["---:"] * (table.shape[1] - 1)]) + "|"
-    return [line(table.columns), rule, *(line(row) for row in table.itertuples(index=False))]

@@ -10,15 +10,14 @@ import stat
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import numpy as np
-from joblib import cpu_count
 from PIL import Image, ImageOps, features
 from tqdm.auto import tqdm
 
+from helpers.data.threads import in_order
 from helpers.names import choose
 
 SUFFIXES = frozenset(
@@ -281,16 +280,9 @@ def decode_chunks(
         return failed
 
     quiet = len(starts) * CHUNK < QUIET_BELOW if progress is None else not progress
-    # Threads: Pillow lets go of the interpreter lock while it decodes, and all of them hand over to the same `keep`.
-    with warnings.catch_warnings(), ThreadPoolExecutor(cpu_count()) as pool:
+    with warnings.catch_warnings(), closing(in_order(read, starts)) as found:
         warnings.filterwarnings("ignore", module="PIL")  # of damaged metadata, and each time in other words
-        tasks = [pool.submit(read, start) for start in starts]
-        try:
-            chunks = tqdm(tasks, total=len(starts), desc="Reading images", disable=quiet)
-            return [bad for chunk in chunks for bad in chunk.result()]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        return [bad for failed in tqdm(found, total=len(starts), desc="Reading images", disable=quiet) for bad in failed]
 
 
 def readable(count: int, skipped: Sequence[tuple[int, str]]) -> np.ndarray:

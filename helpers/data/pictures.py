@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-from joblib import Parallel, cpu_count, delayed
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
 from helpers.data.decode import FORMATS
+from helpers.data.threads import in_order
 
 if TYPE_CHECKING:
     from helpers.data.base import FaceDataset
 
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601, of gamma-encoded sRGB: nearer to what looks bright than linear light is
 SIDE = 64  # pixels: sharpness is measured at this side, so that data sets of other sizes compare
+HEADERS = 256  # files a task, of which the headers are read
 BLOCK = 1 << 19  # pixels in one block of images: what a pass makes of it stays in the cache
 UNITS = {
     "brightness": "mean luma (0: black, 1: white)",
@@ -135,8 +136,15 @@ def sizes(paths: Sequence[str]) -> np.ndarray:
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             return np.nan, np.nan
 
-    found = Parallel(n_jobs=cpu_count(), require="sharedmem", batch_size=256)(delayed(size)(path) for path in paths)
+    blocks = [paths[start : start + HEADERS] for start in range(0, len(paths), HEADERS)]
+    found = [one for some in in_order(lambda block: [size(path) for path in block], blocks) for one in some]
     return np.array(found, dtype=np.float64).reshape(-1, 2)
+
+
+def mean_image(images: np.ndarray, rows: np.ndarray, batch: int = 1024) -> np.ndarray:
+    """Mean of the chosen images in [0, 1], float64 (H, W, 3), without a floating-point copy of them all."""
+    total = sum(images[rows[i : i + batch]].sum(axis=0, dtype=np.int64) for i in range(0, len(rows), batch))
+    return total / (255 * len(rows))
 
 
 def by_group(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from inspect import signature
@@ -17,7 +18,6 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 from filelock import FileLock
-from joblib import Parallel, cpu_count, delayed
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -27,7 +27,9 @@ from helpers.data.labels import find_column
 from helpers.data.registry import SOURCES
 from helpers.data.sources.folder import walk
 from helpers.data.sources.table import read_table
+from helpers.data.threads import in_order
 from helpers.files import whole
+from helpers.markdown import escaped
 from helpers.names import choose
 
 WHICH = ("largest", "one", "all")
@@ -83,7 +85,8 @@ class Prepared:
         percent = lambda value: "–" if np.isnan(value) else f"{100 * value:.1f} %"
         for row in self.by_group.itertuples():
             limits = f"{percent(row.low)} to {percent(row.high)}"
-            lines.append(f"| {row.attribute} | {row.group} | {percent(row.value)} | {limits} | {row.n} | {row.people} |")
+            who = f"{escaped(row.attribute)} | {escaped(row.group)}"
+            lines.append(f"| {who} | {percent(row.value)} | {limits} | {row.n} | {row.people} |")
         if len(self.differences):
             lines += [
                 "",
@@ -93,7 +96,8 @@ class Prepared:
         points = lambda value: "–" if np.isnan(value) else f"{100 * value:+.1f}"
         for row in self.differences.itertuples():
             limits, p = f"{points(row.low)} to {points(row.high)}", "–" if np.isnan(row.p) else f"{row.p:.3f}"
-            lines.append(f"| {row.attribute} | {row.group} | {row.other} | {points(row.difference)} | {limits} | {p} |")
+            who = " | ".join(map(escaped, (row.attribute, row.group, row.other)))
+            lines.append(f"| {who} | {points(row.difference)} | {limits} | {p} |")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -182,8 +186,7 @@ def prepare(
         known = _known(log, photographs["source"], folder, out)
         todo = [path for path in photographs["source"] if path not in known]
         quiet = len(todo) < 200 if progress is None else not progress
-        with log.open("a", encoding="utf-8") as lines:
-            done = _work(todo, folder, out, on_error, settings)
+        with log.open("a", encoding="utf-8") as lines, closing(_work(todo, folder, out, on_error, settings)) as done:
             for entries in tqdm(done, total=-(-len(todo) // CHUNK), disable=quiet, desc="Finding faces"):
                 lines.writelines(_line(entry) for entry in entries)
                 lines.flush()
@@ -357,13 +360,13 @@ def _write(file: Path, text: str) -> None:
 
 
 def _work(todo: list[str], folder: Path, out: Path, on_error: str, settings: dict) -> Iterator[list[dict]]:
-    """What was found in each photograph, in order. Threads: dlib and Pillow let go of the interpreter lock."""
+    """What was found in each photograph, in order."""
 
     def look(paths: list[str]) -> list[dict]:
         return [_look(path, folder, out, on_error, **settings) for path in paths]
 
     chunks = [todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
-    return Parallel(n_jobs=cpu_count(), require="sharedmem", return_as="generator")(delayed(look)(chunk) for chunk in chunks)
+    return in_order(look, chunks)
 
 
 def _look(

@@ -260,7 +260,7 @@ def _decode_into(
         block = start // CHUNK
         state = (hashlib.sha256(images).hexdigest(), [[i, reason.removeprefix(str(Path(paths[i])))] for i, reason in failed])
         with guard:
-            if pixels.closed:  # an error elsewhere has ended the work
+            if pixels.closed:  # Ctrl-C came again while threads were waited for
                 return
             with _told(home):
                 pixels.seek(start * each)

@@ -12,6 +12,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from helpers.data.pictures import mean_image
 from helpers.names import choose
 from helpers.plots.style import PALETTE, SEQUENTIAL, alt
 
@@ -142,12 +143,6 @@ def mean_faces(dataset: FaceDataset, by: str = "cell") -> Figure:
 def _lines(name: str) -> str:
     """A name of a class or group on several short lines, crossed groups one attribute a line."""
     return "\n".join(textwrap.fill(part, 16) for part in name.replace(", ", ",\n").split("\n"))
-
-
-def mean_image(images: np.ndarray, rows: np.ndarray, batch: int = 1024) -> np.ndarray:
-    """Mean of the chosen images in [0, 1], float64 (H, W, 3), without a floating-point copy of them all."""
-    total = sum(images[rows[i : i + batch]].sum(axis=0, dtype=np.int64) for i in range(0, len(rows), batch))
-    return total / (255 * len(rows))
 
 
 def counts(dataset: FaceDataset) -> Axes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -11,7 +9,7 @@ import pandas as pd
 from helpers.debiasing.result import joined, readable, to_frame
 from helpers.plots import debiasing as drawings
 
-from .html import Heading, Picture, Points, Section, Table
+from .html import Heading, Picture, Points, Section, Table, Told
 from .wording import summarised, words
 
 HEADING = "What does each fix cost?"
@@ -24,14 +22,6 @@ READ = (
 )
 
 
-@dataclass(frozen=True)
-class Fixed:
-    """The section, and what it comes to in a sentence ("" where nothing can be said)."""
-
-    section: Section
-    said: str
-
-
 def none() -> Section:
     """The section where no fix was tried."""
     return Section(HEADING, (
@@ -40,7 +30,7 @@ def none() -> Section:
     ))  # fmt: skip
 
 
-def mitigation(results, faces, confidence: float) -> Fixed:
+def mitigation(results, faces, confidence: float) -> Told:
     """Before and after, who gains and who loses, and what a method takes, all on the same faces."""
     told = readable(results)
     frame = to_frame(results)
@@ -68,7 +58,7 @@ def mitigation(results, faces, confidence: float) -> Fixed:
         Table.of(takes, "What a method needs, and how long it took to fit; the pass over the data that all share is not in it"),
         Points(READ),
     ]
-    return Fixed(Section(HEADING, tuple(parts)), said(results, frame))
+    return Told(Section(HEADING, tuple(parts)), said(results, frame))
 
 
 def shares(results, confidence: float) -> list:

@@ -72,6 +72,14 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Told:
+    """A section, and what it comes to in a sentence ("" where nothing can be said)."""
+
+    section: Section
+    said: str
+
+
+@dataclass(frozen=True)
 class Page:
     """A whole report: title, the summary that comes first with its points, and the sections."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,7 +15,7 @@ from helpers.attribution.evaluate import bootstrapped
 from helpers.data.sampling import spread
 from helpers.plots.attribution import panel
 
-from .html import Heading, Picture, Points, Section, Table, sentence
+from .html import Heading, Picture, Points, Section, Table, Told, sentence
 from .wording import names, spans, words
 
 SCORED = 16  # faces on which maps are scored
@@ -40,17 +39,9 @@ MEANING = (
 FIRES = (ValueError, RuntimeError, NotImplementedError, ImportError)
 
 
-@dataclass(frozen=True)
-class Looked:
-    """The section, and what it comes to in a sentence."""
-
-    section: Section
-    said: str
-
-
 def looks(
     model: nn.Module, faces, predicted: np.ndarray, methods: list[str], examples: int, options: dict
-) -> Looked:
+) -> Told:
     """Maps of a few faces and their scores on more; a method that fails on this model is named and the others are shown."""
     seed = options["seed"]
     rows = spread(faces, max(examples, SCORED), seed)
@@ -88,7 +79,7 @@ def looks(
         "A map is one method's account of the model, not a proof of its reasons: methods disagree, and some "
         "show edges whatever the model has learned. The scores above judge a map by the model, not by what people find plausible."
     )
-    return Looked(Section("Where does it look, and can that be trusted?", tuple(parts)), said)
+    return Told(Section("Where does it look, and can that be trusted?", tuple(parts)), said)
 
 
 def maps_by(

@@ -22,11 +22,11 @@ import helpers
 from helpers.bias.gaps import NAMED
 from helpers.data import card as data_card
 from helpers.files import check, whole
+from helpers.markdown import bullets, escaped, table
 from helpers.models import edits, predict
 
 from .comparison import audit_of
 from .html import interval, sentence
-from .markdown import bullets, escaped, table
 from .stated import HOW, STATED, answer, statements
 from .wording import gaps_table, groups_table, names, summarised, words
 
@@ -122,7 +122,6 @@ def metadata(model: nn.Module, faces, judged, said: Mapping[str, str]) -> dict:
         found["library_name"] = "pytorch"
     found["pipeline_tag"] = "image-classification"
     found["tags"] = ["image-classification", "fairness", "candor"]
-    found["metrics"] = [*INDEXED, "equalized_odds"]
     level = f"{judged.confidence:.0%} interval"
     values = [(name, words(name), judged.value(name), judged.interval(name)) for name in INDEXED]
     if len(judged.counts.groups) > 1:
@@ -169,7 +168,7 @@ def facts(model: nn.Module) -> list[tuple[str, str]]:
     if changed := edits(model):
         found.append(("Edits", sentence([f"{type(module).__name__} after {layer}" for layer, module in changed])))
     if settings := info.get("training"):
-        plain = {key: value for key, value in settings.items() if isinstance(value, str | int | float) and value is not None}
+        plain = {key: value for key, value in settings.items() if isinstance(value, str | int | float)}
         found.append(("Training", ", ".join(f"{words(key).lower()} {value}" for key, value in plain.items())))
     return found
 

@@ -11,7 +11,7 @@ from PIL import Image
 from helpers import load_faces
 from helpers.__main__ import main
 from helpers.bias.uncertainty import critical, wilson
-from helpers.data import preparing
+from helpers.data import preparing, threads
 from helpers.data.detecting import align, find
 from helpers.data.preparing import Prepared, prepare
 from helpers.data.sources.orl import _packaged_photographs
@@ -161,7 +161,7 @@ def test_after_a_kill_it_goes_on_and_ends_with_the_same_bytes(done, photos, tmp_
 
     monkeypatch.setattr(preparing, "decode_whole", killed)
     monkeypatch.setattr(preparing, "CHUNK", 2)
-    monkeypatch.setattr(preparing, "cpu_count", lambda: 1)
+    monkeypatch.setattr(threads, "cpu_count", lambda: 1)
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         prepare(photos, out, **arguments)

@@ -165,3 +165,10 @@ def test_a_cancelled_run_keeps_what_was_finished(page, monkeypatch):
     page.jobs.wait("fix")
     page.jobs.wait("compare")
     assert "LEACE against the model as it was" in fix.table.value
+
+
+def test_the_names_offered_are_those_of_the_data_sets():
+    from helpers.data import SOURCES
+    from helpers.explorer.page import DATA
+
+    assert set(DATA) == set(SOURCES) - {"folder", "table"}

@@ -16,10 +16,10 @@ from torch import nn
 import helpers
 from helpers.data import FaceDataset
 from helpers.data import card as data_card
+from helpers.markdown import escaped, table
 from helpers.report import STATED, model_card, write_card
 from helpers.report.comparison import audit_of
 from helpers.report.html import interval
-from helpers.report.markdown import escaped, table
 
 PARSER = MarkdownIt("commonmark").enable("table")
 PUBLISHED = [

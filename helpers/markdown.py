@@ -8,18 +8,22 @@ from collections.abc import Sequence
 import pandas as pd
 
 INTERVAL = r"\[[-+.\d]+, [-+.\d]+\](?![\[(:])"  # reads better as it is, and is no link
+MARKUP = r"[\\`*\[\]#|~$]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])"  # an underscore between letters is none
 
 
 def escaped(text: object) -> str:
     r"""A text as Markdown shows it, in one line: no markup, no HTML, no cell or line that comes from the data.
 
     >>> print(escaped("a|b <i> `c`\n# d"))
-    a\|b \<i\> \`c\` \# d
+    a\|b &lt;i&gt; \`c\` \# d
+    >>> print(escaped("facial_hair, _a_"))
+    facial_hair, \_a\_
     >>> print(escaped("-0.250 [-0.400, -0.100]"), escaped("- a"), escaped("[a](b)"))
     -0.250 [-0.400, -0.100] \- a \[a\](b)
     """
     plain = " ".join("".join(sign if sign.isprintable() else " " for sign in str(text)).split())
-    plain = re.sub(rf"({INTERVAL})|([\\`*_\[\]<>#|~$&])", lambda found: found[1] or "\\" + found[2], plain)
+    plain = re.sub(rf"({INTERVAL})|({MARKUP})", lambda found: found[1] or "\\" + found[2], plain)
+    plain = plain.replace("<", "&lt;").replace(">", "&gt;")  # which every reader of Markdown takes for text
     return re.sub(r"^(\d{0,9})([-+=.)])(?=\s|$|\2)", r"\1\\\2", plain)  # what would begin a list, a rule or a heading
 
 
