@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SCALES = ("method", "map")
 CELL = 1.45  # inches a picture
 CMAP = plt.colormaps[DIVERGING].with_extremes(bad="0.6")  # grey is on neither side of zero: there is no number
+SIZES = plt.colormaps["Purples"].with_extremes(bad="0.6")
 
 
 def panel(
@@ -126,7 +127,8 @@ def mean_map_by_group(
 
     Parameters
     ----------
-    attributions : (N, H, W), signed; pixels are averaged place by place, so the faces should be aligned
+    attributions : (N, H, W); pixels are averaged place by place, so the faces should be aligned. Maps without a negative
+        number are drawn as sizes, from 0 on
     group : N codes or names
     groups : names of the codes 0, 1, …; None if `group` holds names
     images : float (N, 3, H, W) in [0, 1]; None leaves the faces out
@@ -156,6 +158,7 @@ def mean_map_by_group(
         faces = _pictures(images)
         _check_shape(maps, faces.shape[:3], "attributions")
     means = {name: maps[member == name].mean(0) for name in names}
+    signed = bool((maps[np.isfinite(maps)] < 0).any())
     end = _end(np.stack(list(means.values())))
     rows = 1 if faces is None else 2
     figure, grid = plt.subplots(
@@ -166,20 +169,21 @@ def mean_map_by_group(
         layout="constrained",
     )
     for column, (name, mean) in enumerate(means.items()):
-        _map(_bare(grid[-1, column]), mean, end, faces[member == name].mean(0) if overlay else None)
+        _map(_bare(grid[-1, column]), mean, end, faces[member == name].mean(0) if overlay else None, signed)
         if faces is not None:
             _bare(grid[0, column]).imshow(faces[member == name].mean(0))
         grid[0, column].set_title(f"{name} (n = {(member == name).sum()})", fontsize=10, loc="center")
-    bar = figure.colorbar(_colours(end), ax=grid, shrink=0.7, pad=0.02)
-    bar.set_label("mean relevance", fontsize=9)
+    bar = figure.colorbar(_colours(end, signed), ax=grid, shrink=0.7, pad=0.02)
+    bar.set_label("mean relevance" if signed else "mean size of relevance", fontsize=9)
     bar.ax.tick_params(labelsize=8)
     return alt(figure, f"Mean attribution map of each group on one scale: {', '.join(map(str, names))}.")
 
 
-def _map(axes: Axes, values: np.ndarray, end: float, face: np.ndarray | None) -> None:
-    """One map on the diverging palette from -end to end, on white or over the grey face; what it lacks is said."""
+def _map(axes: Axes, values: np.ndarray, end: float, face: np.ndarray | None, signed: bool = True) -> None:
+    """One map on a palette that ends at `end`, on white or over the grey face; what it lacks is said."""
     known = np.isfinite(values)
-    shown, limits = np.ma.masked_array(values, ~known), {"cmap": CMAP, "vmin": -end, "vmax": end}
+    scale = _colours(end, signed)
+    shown, limits = np.ma.masked_array(values, ~known), {"cmap": scale.cmap, "norm": scale.norm}
     if face is None:
         axes.imshow(shown, **limits)
     else:
@@ -218,8 +222,9 @@ def _words(name: str) -> str:
     return textwrap.fill(str(name).replace("_", " "), 16, break_long_words=False)
 
 
-def _colours(end: float) -> plt.cm.ScalarMappable:
-    return plt.cm.ScalarMappable(Normalize(-end, end), CMAP)
+def _colours(end: float, signed: bool = True) -> plt.cm.ScalarMappable:
+    """From -end to end with white in the middle; without signs from 0 to end, in a hue that says neither for nor against."""
+    return plt.cm.ScalarMappable(Normalize(-end if signed else 0, end), CMAP if signed else SIZES)
 
 
 def _end(values: np.ndarray) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -157,6 +157,7 @@ def gap_curve(
     hue: str | None = None,
     xlabel: str | None = None,
     ylabel: str = "gap (difference between groups)",
+    marks: Mapping[str, tuple[float, float]] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """A gap against a quantity that was varied, with its interval as a band.
@@ -166,6 +167,7 @@ def gap_curve(
     table : columns `x`, `y`, `<y>_low`, `<y>_high` and, if given, `hue` (one line a value)
     x, y, hue : column names
     xlabel, ylabel : axis labels with units; `xlabel` is the column's name by default
+    marks : name -> (x, y), single points to find beside the curve, each a star named in the legend
     ax : where to draw; None: a new figure
 
     Raises
@@ -185,13 +187,17 @@ def gap_curve(
     ax.set_xlabel(xlabel or _readable(x))
     ax.set_ylabel(ylabel)
     ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
-    if hue is not None:
-        ax.legend(title=_readable(hue))
+    for k, (name, (at, value)) in enumerate((marks or {}).items()):
+        colour = PALETTE[(len(lines) + k) % len(PALETTE)]
+        ax.plot(at, value, "*", color=colour, markersize=16, markeredgecolor="white", zorder=5, label=name)
+    if hue is not None or marks:
+        ax.legend(title=None if hue is None else _readable(hue))
     described = []
     for name, rows in lines:
         first, last = rows.loc[rows[x].idxmin()], rows.loc[rows[x].idxmax()]
         ends = f"{_range(first, y)} at {first[x]:g}, {_range(last, y)} at {last[x]:g}"
         described.append(ends if name is None else f"{name} {ends}")
+    described += [f"{name} {value:.2f} at {at:.2f}" for name, (at, value) in (marks or {}).items()]
     return alt(ax, f"{ylabel} against {xlabel or _readable(x)}: {'; '.join(described)}.")
 
 
