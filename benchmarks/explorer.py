@@ -111,7 +111,7 @@ def main() -> None:
     args = parser.parse_args()
     port = free_port("127.0.0.1", None)
     rows = []
-    with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "log.txt", "w") as log:
+    with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "log.txt", "w", encoding="utf-8") as log:
         options = webdriver.ChromeOptions()
         options.binary_location = args.chromium
         for flag in (*FLAGS, f"--user-data-dir={folder}/profile"):
@@ -122,7 +122,7 @@ def main() -> None:
         server = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log)
         visit = Visit(driver, f"http://127.0.0.1:{port}/", server)
         try:
-            while "The explorer is at" not in (Path(folder) / "log.txt").read_text():
+            while "The explorer is at" not in (Path(folder) / "log.txt").read_text(encoding="utf-8"):
                 time.sleep(0.05)
             rows.append(("server is up after its command", [(time.perf_counter() - began, float("nan"))]))
             rows += paints(visit)

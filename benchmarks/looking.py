@@ -96,7 +96,7 @@ def timed(work):
 
 def private() -> float:
     """Private memory of this process in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 

@@ -30,7 +30,7 @@ ATTRIBUTES = 40
 
 def write_celeba(file: Path, rows: int) -> None:
     signs = np.where(np.random.default_rng(0).random((rows, ATTRIBUTES)) < 0.5, " 1", "-1")
-    with file.open("w") as out:
+    with file.open("w", encoding="utf-8") as out:
         out.write(f"{rows}\n{' '.join(f'Attribute_{i}' for i in range(ATTRIBUTES))} \n")
         out.writelines(f"{i:06}.jpg {' '.join(row)}\n" for i, row in enumerate(signs, 1))
 
@@ -88,7 +88,7 @@ def main() -> None:
     text = "\n".join(lines) + "\n"
     sys.stdout.write(text)
     if out:
-        out.write_text(text)
+        out.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
