@@ -34,7 +34,7 @@ def picture(draw: Callable, dpi: float = 90) -> str:
         use()
         drawing = draw()
         try:
-            return img(drawing, dpi)
+            return img(drawing, dpi, crop=False)  # a visitor waits for it
         finally:
             plt.close(figure_of(drawing))
 

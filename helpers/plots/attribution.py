@@ -179,6 +179,16 @@ def mean_map_by_group(
     return alt(figure, f"Mean attribution map of each group on one scale: {', '.join(map(str, names))}.")
 
 
+def pixels(values: np.ndarray, end: float) -> np.ndarray:
+    """A map (H, W) in the colours of the figures, on a scale from -end to end: uint8 (H, W, 3), grey where there is no number."""
+    return _colours(end).to_rgba(np.ma.masked_invalid(values), bytes=True)[..., :3]
+
+
+def end_of(values: np.ndarray) -> float:
+    """Where the symmetric scale of these maps ends: the 99th percentile of the sizes; if that is 0 their maximum, or 1."""
+    return _end(np.asarray(values))
+
+
 def _map(axes: Axes, values: np.ndarray, end: float, face: np.ndarray | None, signed: bool = True) -> None:
     """One map on a palette that ends at `end`, on white or over the grey face; what it lacks is said."""
     known = np.isfinite(values)

@@ -21,19 +21,22 @@ def alt_text(drawing: Axes | Figure) -> str:
     return label or "; ".join(filter(None, titles)) or "Figure without a description"
 
 
-def png(drawing: Axes | Figure, dpi: float | None = None) -> bytes:
-    """The figure as PNG bytes, cropped to what is drawn; the same drawing gives the same bytes."""
+def png(drawing: Axes | Figure, dpi: float | None = None, *, crop: bool = True) -> bytes:
+    """The figure as PNG bytes, cropped to what is drawn; the same drawing gives the same bytes.
+
+    Uncropped it is drawn once in place of twice, the size of the figure; what reaches over its edge is cut off.
+    """
     buffer = io.BytesIO()
     # matplotlib would write its version into the file, so that an upgrade alone changed every report
     figure_of(drawing).savefig(
-        buffer, format="png", dpi=dpi or "figure", bbox_inches="tight", metadata={"Software": None}
+        buffer, format="png", dpi=dpi or "figure", bbox_inches="tight" if crop else None, metadata={"Software": None}
     )
     return buffer.getvalue()
 
 
-def img(drawing: Axes | Figure, dpi: float | None = None) -> str:
-    """An HTML `<img>` that holds the figure itself (a data URI) and its alternative text, escaped."""
-    data = base64.b64encode(png(drawing, dpi)).decode()
+def img(drawing: Axes | Figure, dpi: float | None = None, *, crop: bool = True) -> str:
+    """An HTML `<img>` that holds the figure itself (a data URI, as of `png`) and its alternative text, escaped."""
+    data = base64.b64encode(png(drawing, dpi, crop=crop)).decode()
     alt = html.escape(alt_text(drawing), quote=True)
     return f'<img src="data:image/png;base64,{data}" alt="{alt}" style="max-width: 100%; height: auto">'
 

@@ -89,6 +89,14 @@ def test_group_means_are_means(images, maps):
     assert len(pictures(mean_map_by_group(maps, ["b", "a", "b"]))) == 2
 
 
+def test_means_of_maps_without_a_sign_are_sizes_from_zero_on(images, maps):
+    for values, low, words in ((maps, -1, "mean relevance"), (abs(maps), 0, "mean size of relevance")):
+        figure = mean_map_by_group(values, ["a", "a", "b"])
+        limits = pictures(figure)[0].images[0].get_clim()
+        assert limits[0] == low * limits[1] < limits[1]
+        assert [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()] == [words]
+
+
 def test_figures_refuse_what_does_not_fit(images, maps):
     for call, message in [
         (lambda: panel(images[0], {"a": maps}), r"images: shape \(3, 16, 16\)"),

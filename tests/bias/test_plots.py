@@ -76,7 +76,9 @@ def test_classes_can_be_chosen():
 
 def test_the_gap_curve_needs_its_columns():
     table = pd.DataFrame({"correlation": [0.0, 0.9], "difference": [0.1, 0.5], "difference_low": 0.05, "difference_high": 0.6})
-    ax = bias.gap_curve(table, "correlation")
+    ax = bias.gap_curve(table, "correlation", marks={"this network": (0.62, 0.41)})
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["this network"]
+    assert "this network 0.41 at 0.62" in ax.figure.get_label() and ax.lines[-1].get_xydata().tolist() == [[0.62, 0.41]]
     assert ax.lines[0].get_ydata().tolist() == [0.1, 0.5] and "at 0.9" in ax.figure.get_label()
     with pytest.raises(ValueError, match="Did you mean 'correlation'"):
         bias.gap_curve(table, "corelation")

@@ -69,7 +69,8 @@ def sequential(outputs):
 def vgg(outputs):
     """VGG-11 whose classifier has 64 features instead of 4,096."""
     model = torchvision.models.vgg11(weights=None, num_classes=outputs, init_weights=False)
-    model.classifier[0], model.classifier[3], model.classifier[6] = nn.Linear(25088, 64), nn.Linear(64, 64), nn.Linear(64, outputs)
+    for place, (intake, width) in {0: (25088, 64), 3: (64, 64), 6: (64, outputs)}.items():
+        model.classifier[place] = nn.Linear(intake, width)
     return model
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipywidgets as w
 
+from helpers.explorer import panels
 from helpers.explorer.sentences import interval, picture, readable, sentence, table, text
 
 QUICK = ("LEACE", "PCLARC", "INLP", "DFR", "NT", "GT", "ROC")  # about one pass over the faces; all others train
@@ -117,17 +118,15 @@ class FixTab:
 
     def before_after(self, method: str) -> str:
         """Maps of the model as it was and of the mitigated one, on faces that the model as it was gets wrong."""
-        from helpers.plots.attribution_panels import before_after
-
         state = self.page.state
         rows = state.rows("wrong", count=FACES) or state.rows(count=FACES)
         try:
-            maps = [{MAP: state.maps(rows, MAP, name)} for name in ("Vanilla", method)]
+            maps = [state.maps(rows, MAP, name) for name in ("Vanilla", method)]
         except (ValueError, TypeError) as error:
             return text(f"No maps after {method}. {sentence(error)}")
         images = state.faces[rows][0]
-        titles = [f"face {row}\nfor {state.faces.classes[state.predicted[row]]}" for row in rows]
-        return picture(lambda: before_after(images, *maps, titles, names=("Vanilla", method)))
+        labels = [f"face {row}, for {state.faces.classes[state.predicted[row]]}" for row in rows]
+        return panels.change(labels, *maps, ("Vanilla", method), images)
 
     def mapped(self, drawn: str) -> None:
         self.maps.value = drawn

@@ -6,7 +6,8 @@ import time
 
 import ipywidgets as w
 
-from helpers.explorer.sentences import face, picture, readable, table, text
+from helpers.explorer import panels
+from helpers.explorer.sentences import face, readable, table, text
 
 NONE = "(none)"
 FIRST = ("saliency", "grad_cam", "integrated_gradients", NONE)
@@ -104,11 +105,9 @@ class LookTab:
 
     def explain(self, rows: list[int], names: list[str]) -> tuple[str, str, str]:
         """The panel, the table of scores and a sentence; a method that does not work for this model says why."""
-        from helpers.plots.attribution import panel
-
         state, able, failed, shown = self.page.state, [], [], time.monotonic()
         images = state.faces[rows][0]
-        labels = [f"face {row}\n{state.faces.classes[state.predicted[row]]}" for row in rows]
+        labels = [f"face {row}, for {state.faces.classes[state.predicted[row]]}" for row in rows]
         for name in names:
             try:
                 state.maps(rows, name)
@@ -119,7 +118,7 @@ class LookTab:
             maps = {name: state.maps(rows, name) for name in able}
             last = name == names[-1]
             if able and (last or time.monotonic() - shown > SOON):  # what takes longer has something to see meanwhile
-                drawn = self.maps.value = picture(lambda maps=maps: panel(images, maps, labels, scale="map"), dpi=80)
+                drawn = self.maps.value = panels.methods(images, labels, maps)
                 shown = time.monotonic()
         if not able:
             self.maps.value = self.scores.value = ""

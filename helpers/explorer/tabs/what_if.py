@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipywidgets as w
 
-from helpers.explorer.sentences import face, picture, readable, text
+from helpers.explorer import panels
+from helpers.explorer.sentences import face, readable, text
 
+WHEN = ("as it was", "now")
 METHODS = ("saliency", "gradient_input", "grad_cam", "layer_cam", "integrated_gradients")
 
 
@@ -81,8 +83,6 @@ class WhatIfTab:
         self.page.jobs.run("what if", lambda: self.answer(row, values, method), self.done)
 
     def answer(self, row: int, values: dict, method: str) -> tuple[str, str, str]:
-        from helpers.plots.attribution_panels import before_after
-
         state = self.page.state
         changed = state.redrawn(row, values) if state.drawn else state.covered(row, **values)
         before, after = changed.probabilities
@@ -93,17 +93,11 @@ class WhatIfTab:
         pair = "".join(
             f"<figure style='display:inline-block;margin:.3em 1em .3em 0'>{face(image, f'{state.label(row)}, {when}', 128)}"
             f"<figcaption>{when}: {changed.asked} {share:.1%}</figcaption></figure>"
-            for image, when, share in zip(changed.images, ("as it was", "now"), changed.probabilities, strict=True)
+            for image, when, share in zip(changed.images, WHEN, changed.probabilities, strict=True)
         )
         maps = state.maps_of(changed, method)
-        images = changed.images
-        drawn = picture(
-            lambda: before_after(
-                images[:1], {method: maps[:1]}, {method: maps[1:]}, images_after=images[1:], names=("as it was", "now"),
-                titles=[f"for {changed.asked}"], scores=([before], [after]),
-            )
-        )  # fmt: skip
-        return words, pair, drawn
+        label = [f"{readable(method)} for {changed.asked}"]
+        return words, pair, panels.change(label, maps[:1], maps[1:], WHEN)
 
     def done(self, found: tuple[str, str, str]) -> None:
         words, self.pair.value, self.maps.value = found
