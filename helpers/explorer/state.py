@@ -26,6 +26,7 @@ from helpers.names import choose
 from . import kept
 from .choice import Choice, Opened, columns, open_choice, protected_of
 
+THRESHOLDS = np.linspace(0, 1, 101)
 GAPS = ("demographic_parity", "equal_opportunity", "equalized_odds", "accuracy_parity", "predictive_parity")
 RATES = ("selection_rate", "true_positive_rate", "false_positive_rate", "accuracy", "balanced_accuracy")
 MOST_METHODS, MOST_FACES = 4, 8
@@ -128,21 +129,27 @@ class State:
     @property
     def sweep(self) -> pd.DataFrame:
         """Rates by group and gaps at the thresholds 0, 0.01, …, 1, with intervals."""
-        if not self.binary:
-            raise ValueError(f"threshold: {self.faces.target} has {len(self.faces.classes)} classes, and a threshold needs two")
         if self._sweep is None:
-            faces, scores = self.faces, score(self.now.logits)
-            self._sweep = threshold_sweep(
-                faces.targets, scores, faces.group, thresholds=np.linspace(0, 1, 101), statistics=[*RATES, *GAPS],
-                groups=faces.groups, classes=faces.classes,
-            )  # fmt: skip
+            opened, swept = self.now, self._swept(THRESHOLDS)
+            if self.opened is not opened:  # others are compared by now
+                return swept
+            self._sweep = swept
         return self._sweep
 
     def at(self, threshold: float) -> pd.DataFrame:
-        """The rows of `sweep` nearest to a threshold: a look-up, whatever the number of faces."""
-        table = self.sweep
-        steps = table["threshold"].unique()
-        return table[table["threshold"] == steps[np.abs(steps - threshold).argmin()]]
+        """The rows of `sweep` nearest to a threshold: a look-up once `sweep` is there, and before that for this one alone."""
+        nearest = THRESHOLDS[np.abs(THRESHOLDS - threshold).argmin()]
+        table = self._sweep
+        return self._swept([nearest]) if table is None else table[table["threshold"] == nearest]
+
+    def _swept(self, thresholds: Sequence[float]) -> pd.DataFrame:
+        faces, scores = self.faces, score(self.now.logits)
+        if not self.binary:
+            raise ValueError(f"threshold: {faces.target} has {len(faces.classes)} classes, and a threshold needs two")
+        return threshold_sweep(
+            faces.targets, scores, faces.group, thresholds=thresholds, statistics=[*RATES, *GAPS],
+            groups=faces.groups, classes=faces.classes,
+        )  # fmt: skip
 
     # Look
 

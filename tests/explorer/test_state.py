@@ -41,7 +41,10 @@ def test_the_slider_shows_the_gaps_of_an_audit_at_that_threshold(opened, thresho
 
 
 def test_moving_the_slider_is_a_look_up(opened):
-    opened.at(0.5)
+    opened._sweep = None
+    first = opened.at(0.37)  # what is looked up later is what was worked out for this one alone
+    assert opened._sweep is None and opened.sweep is opened.sweep
+    assert first.reset_index(drop=True).equals(opened.at(0.37).reset_index(drop=True))
     started = time.perf_counter()
     for threshold in np.linspace(0, 1, 20):
         opened.at(threshold)

@@ -40,8 +40,7 @@ class AuditTab:
         if state.binary:
             from helpers.plots import scores
 
-            table = state.sweep
-            draw = lambda: picture(lambda: scores.sweep(table, "equalized_odds", threshold=None))
+            draw = lambda: picture(lambda table=state.sweep: scores.sweep(table, "equalized_odds", threshold=None))
             self.page.jobs.run("sweep", draw, self.swept)  # beneath the fold, so that the gaps need not wait for it
         else:
             self.all.value = text("With three classes or more the likeliest one is decided on, so that there is no threshold.")
