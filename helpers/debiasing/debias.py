@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from helpers.bias import NAMED, STATISTICS, Audit, audit
+from helpers.crew import crew_of
 from helpers.debiasing import select
 from helpers.debiasing.changes import changes
 from helpers.debiasing.deadline import OutOfTime, deadline
@@ -27,7 +28,7 @@ from helpers.debiasing.result import VANILLA, Answers, CorrectionResult, Results
 from helpers.models import layers
 from helpers.models.data_in import check_logits, check_targets, classes_of, codes_of, loader_of, triple
 from helpers.models.prediction import hard, score
-from helpers.models.running import call, untouched_random_state, usable_device
+from helpers.models.running import call, untouched_random_state
 from helpers.names import choose
 
 RETURN_TYPES = ("all", "pareto-front", "best")
@@ -97,7 +98,9 @@ def debias(
         nearest apart from it: the nearest of many models on few images may be so by chance. The `.note` says so, tells a
         tie, and names the models that cannot be told apart: the 95 % intervals of the changes, paired over the images,
         all contain zero, or a group has fewer than 5 held-out images of a class.
-    device : where to compute; the models that come back are there. The input model stays where it is.
+    device : where to compute; the models that come back are there. The input model stays where it is. Of a launched Lightning
+        `Fabric` the processes share the passes over the data and the steps of FINETUNE, GDRO, JTT, FAIRRET and FAIRTORCH; all
+        else each does for itself, and all get the same results.
     include_vanilla : bool, put the model as it was into the results, and into the choice, as "Vanilla"
     test_dataloader : like `dataloader`, None to report on the held-out part
     seed : int, for the split, the methods and the intervals
@@ -138,7 +141,8 @@ def debias(
         include_vanilla = include_vanila_in_results
     check_codes(dataloader, "dataloader")
 
-    work = copy.deepcopy(model).to(usable_device(device)).eval()
+    crew = crew_of(device)
+    work = copy.deepcopy(model).to(crew.device).eval()
     images, group, outputs = first_batch(work, dataloader, "dataloader")
     if num_of_classes is not None and num_of_classes != max(2, outputs):
         raise ValueError(f"num_of_classes: {num_of_classes} does not fit the model's {outputs} outputs")
@@ -148,11 +152,11 @@ def debias(
         if "layer" in options[key] and not getattr(work, "opaque", False):
             options[key]["layer"] = layer_names(model, work, options[key]["layer"], images)
 
-    batch = collect(work, dataloader, images, seed=seed)
+    batch = collect(work, dataloader, images, seed=seed, device=crew)
     check_seen(batch)
     fit_rows, held_rows = split(batch, seed, group_names(dataloader, batch.groups))
     held = batch.take(held_rows)
-    test = held if test_dataloader is None else collect(work, test_dataloader, images, seed=seed)
+    test = held if test_dataloader is None else collect(work, test_dataloader, images, seed=seed, device=crew)
     check_targets(test.y, test.logits.shape[1])
     judge = Judge(held, test, dataloader, make_probe(work, batch, images, group), metrics, pareto_metrics, seed)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from helpers.crew import Crew, crew_of
 from helpers.debiasing.loading import Rows
 from helpers.models import layers
 from helpers.models.data_in import batches
@@ -101,6 +102,7 @@ class Batch:
     notes : list of str, what the method had to say, shared by all parts of this batch; see `note`
     seconds : float, what the pass over all rows took
     opaque : bool, whether PyTorch sees no layers in the model; then there are logits, and no features
+    crew : the processes that share passes and steps; None: the model's device alone
     """
 
     y: np.ndarray
@@ -121,6 +123,7 @@ class Batch:
     notes: list[str] = field(repr=False, default_factory=list)
     seconds: float = 0.0
     opaque: bool = False
+    crew: Crew | None = None
 
     def note(self, sentence: str) -> None:
         """Leave a sentence about the fit, such as a bound that could not be kept, for the `note` of the result.
@@ -221,6 +224,7 @@ def collect(model: nn.Module, data, example: Tensor, *, seed: int = 0, device=No
     ValueError : a feature or logit is not finite, or a further pass gives other images.
     """
     data = data if isinstance(data, Rows) else Rows(data)
+    crew = None if device is None else crew_of(device)
     start = time.perf_counter()
     if getattr(model, "opaque", False):
         return collect_logits(model, data, example, seed, device)
@@ -257,6 +261,7 @@ def collect(model: nn.Module, data, example: Tensor, *, seed: int = 0, device=No
         y, group, logits, names["penultimate"], names["last"], seed, count_cells(y, group), source, data=data,
         again=lambda other, rows: collect(other, rows, example, seed=seed, device=device),
         head=head_of(model, names["last"], example), intake=seen.intake, stream=stream, example=example, seconds=seconds,
+        crew=crew,
     )  # fmt: skip
 
 
@@ -273,7 +278,7 @@ def collect_logits(model: nn.Module, data: Rows, example: Tensor, seed: int, dev
     return Batch(
         y, group, logits, "", "", seed, count_cells(y, group), refused, data=data, stream=refused, example=example,
         again=lambda other, rows: collect(other, rows, example, seed=seed, device=device), seconds=time.perf_counter() - start,
-        opaque=True,
+        opaque=True, crew=None if device is None else crew_of(device),
     )  # fmt: skip
 
 
@@ -294,14 +299,17 @@ def outputs(model: nn.Module, data: Rows, name: str, logits: Tensor, device=None
     ValueError : the data gives other images than those whose logits (n, K) are known, or a value is not finite.
     """
     start = 0
-    with batches(model, data.all, device=device) as (running, loop):
+    crew = crew_of(device_of(model) if device is None else device)
+    with batches(model, data.all, device=crew) as (running, loop):
         for images, _, group in tqdm(loop, name, total=len(data.all), unit="batch", leave=False):
             with torch.inference_mode(), layers.capture(running, name) as seen:
-                found = call(running, images, group).float().cpu()
+                found = call(running, images, group)
+            found, values = crew.whole(found.float(), seen[name])
+            found = found.cpu()
             if not torch.allclose(found, logits[start : start + len(found)], atol=1e-3):
                 raise ValueError(OTHER_IMAGES.format(name))
             start += len(found)
-            yield finite(seen[name], name)
+            yield finite(values, name)
 
 
 def count_cells(y: np.ndarray, group: np.ndarray) -> np.ndarray:

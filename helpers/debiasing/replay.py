@@ -90,7 +90,7 @@ def logits_of(model: nn.Module, changed: tuple, batch: Batch, probe: Probe) -> n
     if replays(model, changed, batch, probe):
         start = batch.logits if batch.opaque else batch.features("penultimate")[1].flatten(1)
         return replay(model, changed, batch, start, torch.from_numpy(batch.group)).numpy()
-    again = predict(model, batch.own.all)
+    again = predict(model, batch.own.all, device=batch.crew)
     if not (np.array_equal(again.y_true, batch.y) and np.array_equal(again.group, batch.group)):
         raise ValueError(
             "dataloader: a second pass gave other rows, so predictions cannot be matched; "

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from helpers.crew import Crew, whole_batch
 from helpers.debiasing.dfr import equal_weights
 from helpers.debiasing.method import Batch
 from helpers.models.data_in import triple
 from helpers.models.running import call, device_of
+from helpers.models.synchronised import synchronised
 from helpers.models.training import Objective, task_loss
 from helpers.names import choose
 
@@ -39,14 +41,23 @@ def trainable(model: nn.Module) -> nn.Module:
 
 
 def tune(model: nn.Module, batch: Batch, loss: Objective, *, epochs: int, batch_size: int | None, **how) -> nn.Module:
-    """A copy of `model` trained on for some passes; `loss(logits, target, group)` is a scalar, `how` goes to `steps`."""
+    """A copy of `model` trained on for some passes; `loss(logits, target, group)` is a scalar, `how` goes to `steps`.
+
+    Several processes share each batch; every one has all its logits, so that the loss is that of one process.
+    """
     check_whole(epochs, "epochs")
     if batch_size is not None:
         check_whole(batch_size, "batch_size")
     tuned, size = trainable(model), size_of(batch, batch_size)
     each = len(batch) // size + (len(batch) % size > 1)
-    for images, target, group in steps(tuned, batch, count=epochs * each, batch_size=batch_size, **how):
-        loss(call(tuned, images, group), target, group).backward()
+    crew = batch.crew or Crew(device_of(tuned))
+    with synchronised(tuned, crew.size):
+        running = tuned if crew.fabric is None else crew.fabric.setup(tuned)
+        for images, target, group in steps(tuned, batch, count=epochs * each, batch_size=batch_size, **how):
+            (logits,) = crew.whole(call(running, *crew.share(images, group)))
+            with whole_batch():
+                value = loss(logits, target, group)
+            value.backward()
     return tuned
 
 

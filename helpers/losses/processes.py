@@ -6,11 +6,7 @@ import torch
 from torch import Tensor, distributed
 
 from helpers.bias.statistics import LinearFractionalStatistic, Statistic, divide
-
-
-def count() -> int:
-    """The number of processes that share a batch; 1 outside a distributed run."""
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+from helpers.crew import count
 
 
 def total(part: Tensor) -> Tensor:

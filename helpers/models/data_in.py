@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from helpers.models.running import device_of, evaluating, untouched_random_state, usable_device
+from helpers.crew import Crew, crew_of
+from helpers.models.running import device_of, evaluating, untouched_random_state
 
 TRIPLE = "(image float (N, 3, H, W), target int (N,), group int (N,))"
 
@@ -206,6 +207,8 @@ def check_logits(logits, images: Tensor, classes: tuple[str, ...] | None = None)
 def batches(model: nn.Module, data, *, device=None, batch_size: int = 256) -> Iterator[tuple[nn.Module, Iterator]]:
     """The model in eval mode and the data's batches beside it; mode and random state come back afterwards.
 
+    With a `Crew` of several processes for `device` the batches are this process's shares, which the caller puts together.
+
     Yields
     ------
     model : the one given, or a copy on `device` if that is another device
@@ -216,14 +219,17 @@ def batches(model: nn.Module, data, *, device=None, batch_size: int = 256) -> It
     ValueError : `data` is empty or not made of triples, or `device` is not available.
     """
     own = device_of(model)
-    device = own if device is None else usable_device(device)
+    crew = Crew(own) if device is None else crew_of(device)
+    if crew.size > 1 and not isinstance(device, Crew):
+        raise ValueError(f"device: a Fabric of {crew.size} processes; this runs on one, accepted is the name of a device")
+    device = crew.device
     loader = loader_of(data, batch_size)
     if device != own:
         model = copy.deepcopy(model).to(device)
     dtype = next((each.dtype for each in model.parameters() if each.is_floating_point()), torch.float32)
 
     def read():
-        for batch in loader:
+        for batch in crew.batches(loader):
             images, target, group = triple(batch)
             yield (
                 images.to(device, dtype, memory_format=torch.channels_last),

@@ -30,7 +30,7 @@ def take(output: Tensor, intake: str) -> Tensor:
 
 def is_vector(output: Tensor) -> bool:
     """Whether an output is (N, d), or (N, d, 1, 1)."""
-    return output[0].numel() == output.shape[1]
+    return output.shape[1:].numel() == output.shape[1]
 
 
 def spread(features: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 from tqdm.auto import tqdm
 
+from helpers.crew import crew_of
 from helpers.models.data_in import batches, loader_of
 from helpers.models.editing import EDITS, Edited, append_after, edit, edits, unedited
 from helpers.models.intake import intake_of, is_vector, take
@@ -313,7 +314,7 @@ def features(
     model : nn.Module; its mode is left as it was
     data : FaceDataset, or a loader of (image, target, group) batches
     layer : see `find`
-    device : str or torch.device, the model's own by default
+    device : str or torch.device, the model's own by default; or a launched Lightning `Fabric`, as in `predict`
     batch_size : int, images a pass (a loader keeps its own)
     progress : bool, show a bar
 
@@ -326,7 +327,8 @@ def features(
     ValueError : bad data (see `data_in.batches`), no such layer, or a layer that does not run.
     """
     rows, name, intake = [], None, ""
-    with batches(model, data, device=device, batch_size=batch_size) as (model, loop):
+    crew = crew_of(device_of(model) if device is None else device)
+    with batches(model, data, device=crew, batch_size=batch_size) as (model, loop):
         total = len(loader_of(data, batch_size))
         for images, target, group in tqdm(loop, "features", total=total, unit="batch", leave=False, disable=not progress):
             if name is None:
@@ -339,7 +341,7 @@ def features(
                 )
             if not rows and layer == "penultimate" and not is_vector(seen[name]):
                 intake = find_intake(model, name, images[:2], group[:2])
-            output = take(seen[name], intake)
+            output, logits, target, group = crew.whole(take(seen[name], intake), logits, target, group)
             rows.append(
                 [part.float().cpu().contiguous().numpy() for part in (output, logits)]
                 + [part.cpu().numpy() for part in (target, group)]

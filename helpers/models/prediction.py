@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from helpers.crew import crew_of
 from helpers.models.data_in import batches, check_classes, check_logits, check_targets, classes_of, codes_of, loader_of
-from helpers.models.running import call
+from helpers.models.running import call, device_of
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ def predict(model: nn.Module, data, *, device=None, batch_size: int = 256, progr
     model : nn.Module, images (N, 3, H, W) in [0, 1] -> logits (N, K); one with `needs_group = True` is also
         passed `group=` int64 (N,). Its mode is left as it was.
     data : FaceDataset, or a loader of (image, target, group) batches
-    device : str or torch.device, the model's own by default
+    device : str or torch.device, the model's own by default; or a launched Lightning `Fabric`, whose processes then share the
+        images and all get all predictions
     batch_size : int, images a pass (a loader keeps its own)
     progress : bool, show a bar
 
@@ -57,15 +59,17 @@ def predict(model: nn.Module, data, *, device=None, batch_size: int = 256, progr
     """
     classes, rows, outputs = classes_of(data), [], None
     check_classes(model, classes)
-    with batches(model, data, device=device, batch_size=batch_size) as (model, loop), torch.inference_mode():
+    crew = crew_of(device_of(model) if device is None else device)
+    with batches(model, data, device=crew, batch_size=batch_size) as (model, loop), torch.inference_mode():
         total = len(loader_of(data, batch_size))
-        for images, target, group in tqdm(loop, "predict", total=total, unit="batch", disable=not progress):
+        for images, target, group in tqdm(loop, "predict", total=total, unit="batch", disable=not progress or crew.rank > 0):
             logits = call(model, images, group)
             if outputs is None:
                 outputs = check_logits(logits, images, classes)
                 known = codes_of(data, "targets")
                 if known is not None:
                     check_targets(known, outputs, classes)
+            logits, target, group = crew.whole(logits, target, group)
             check_targets(target.cpu(), outputs, classes)
             rows.append((logits.float().cpu().numpy(), target.cpu().numpy(), group.cpu().numpy()))
     if not rows:

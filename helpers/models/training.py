@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from helpers.crew import Crew, crew_of, whole_batch
 from helpers.files import check
 from helpers.models import data_in, resume
 from helpers.models.prediction import hard, predict
 from helpers.models.resnet import build
-from helpers.models.running import call, evaluating, untouched_random_state, usable_device
+from helpers.models.running import call, evaluating, untouched_random_state
+from helpers.models.synchronised import synchronised
 from helpers.names import choose
 
 Fairness = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -44,6 +46,7 @@ def train(
     fairness: Fairness | None = None,
     strength: float = 1.0,
     objective: Objective | None = None,
+    accumulate: int = 1,
     progress: bool = True,
 ) -> nn.Module:
     """Train a classifier with cross-entropy (binary cross-entropy for one logit), or with a loss of your own.
@@ -63,7 +66,9 @@ def train(
     lr : float, the peak of the one-cycle schedule (Smith and Topin, 2018)
     weight_decay : float, of AdamW (Loshchilov and Hutter, 2019)
     seed : int, of the weights, the order, dropout and augmentation
-    device : str or torch.device; by default a CUDA device if there is one, else the CPU
+    device : str or torch.device; by default a CUDA device if there is one, else the CPU. Or a launched Lightning `Fabric`: its
+        processes share every batch, images, batch normalisation, loss and all, so that training is that of one process up to
+        rounding; each gets the trained model. Its precision is used.
     checkpoint : a file written after every epoch (whole or not at all). If it is there already, the run
         goes on after the epoch it holds.
     augment : None, or "flip": each image is mirrored with probability 1/2
@@ -76,6 +81,7 @@ def train(
     strength : float
     objective : called as `objective(logits, target, group)` in place of the cross-entropy: `logits` float (N, K), `target`
         and `group` int64 (N,). Returns a scalar tensor.
+    accumulate : int, batches whose gradients are averaged before a step is taken; a fairness loss sees one batch at a time
     progress : bool, show a bar
 
     Returns
@@ -93,7 +99,10 @@ def train(
     FloatingPointError : the loss became NaN or infinite (epoch and step are named).
     """
     settings = _checked(epochs=epochs, lr=lr, weight_decay=weight_decay, seed=seed, augment=augment, strength=strength)
-    device = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if not isinstance(accumulate, int) or isinstance(accumulate, bool) or accumulate < 1:
+        raise ValueError(f"accumulate: {accumulate!r} came; accepted is a whole number of at least 1")
+    crew = crew_of(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = crew.device
     if balance is not None:
         data_in.loader_of(data, batch_size, balance=balance)  # what cannot be balanced is named before long work
     start, steps = _look(data, batch_size)
@@ -122,6 +131,8 @@ def train(
         "fairness": None if fairness is None else _described(fairness),
         "objective": None if objective is None else _described(objective),
     }
+    if accumulate > 1:
+        settings["accumulate"] = accumulate
     # The bytes that the run starts from: without them a resumed run could mix two models or two data sets.
     configuration = settings | {
         "architecture": getattr(trained, "architecture", type(trained).__qualname__),
@@ -134,7 +145,7 @@ def train(
     saved = None if checkpoint is None else resume.read(checkpoint, configuration)
 
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps * epochs)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=-(-steps // accumulate) * epochs)
     history: list[dict] = []
     if saved is not None:
         trained.load_state_dict(saved["model"])
@@ -152,19 +163,22 @@ def train(
         if saved is not None:
             fairness.load_state_dict(saved["fairness"])
     task = Task(fairness, strength, groups, objective)
-    plan = Plan(batch_size, seed, settings["augment"], device, outputs, classes, balance)
-    bar = tqdm(total=steps * epochs, initial=steps * len(history), desc="train", unit="batch", disable=not progress)
+    crew = crew.launched()
+    running, stepping = crew.fabric.setup(trained, optimizer)
+    plan = Plan(batch_size, seed, settings["augment"], crew, outputs, classes, balance, accumulate)
+    silent = not progress or crew.rank > 0
+    bar = tqdm(total=steps * epochs, initial=steps * len(history), desc="train", unit="batch", disable=silent)
     with bar, torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
         for epoch in range(len(history), epochs):
             bar.set_description(f"epoch {epoch + 1}/{epochs}")
             began = time.perf_counter()
             # Each epoch has its own seed, so that a resumed one draws what the undisturbed one drew.
-            with untouched_random_state(_epoch_seed(seed, epoch)):
-                row = _epoch(trained, data, optimizer, schedule, task, plan, epoch, bar)
+            with untouched_random_state(_epoch_seed(seed, epoch)), synchronised(trained, crew.size):
+                row = _epoch(running, data, stepping, schedule, task, plan, epoch, bar)
             if validation is not None:
-                row |= {f"validation_{key}": value for key, value in _scores(trained, validation, batch_size).items()}
+                row |= {f"validation_{key}": value for key, value in _scores(trained, validation, batch_size, crew).items()}
             history.append({"epoch": epoch + 1, **row, "seconds": time.perf_counter() - began})
-            if checkpoint is not None:
+            if checkpoint is not None and crew.rank == 0:
                 resume.write(
                     checkpoint,
                     configuration,
@@ -177,6 +191,7 @@ def train(
                         "order": [generator.get_state() for generator in data_in.generators_of(data)],
                     },
                 )
+            crew.wait()  # until the checkpoint is whole
 
     trained.eval()
     trained.history = pd.DataFrame(history)
@@ -198,10 +213,11 @@ class Plan:
     batch_size: int
     seed: int
     augment: str | None
-    device: torch.device
+    crew: Crew
     outputs: int
     classes: tuple[str, ...] | None
     balance: str | None = None
+    accumulate: int = 1
 
 
 @dataclass(frozen=True)
@@ -320,42 +336,65 @@ def _epoch_seed(seed: int, epoch: int) -> int:
 
 
 def _epoch(model, data, optimizer, schedule, task: Task, plan: Plan, epoch: int, bar) -> dict:
-    """One pass over the data with a step a batch; the loss and rates of the training images on the way."""
+    """One pass over the data with a step every `accumulate` batches; the loss and rates of the training images on the way."""
     model.train()
+    crew, fabric = plan.crew, plan.crew.fabric
     flips = torch.Generator().manual_seed(_epoch_seed(plan.seed, epoch))
     confusion = np.zeros((max(plan.outputs, 2),) * 2, dtype=np.int64)
-    total, usual = 0.0, 0
-    for step, batch in enumerate(
-        data_in.loader_of(data, plan.batch_size, shuffle=True, seed=plan.seed + epoch, balance=plan.balance), start=1
-    ):
-        images, target, group = data_in.triple(batch)
-        data_in.check_targets(target, plan.outputs, plan.classes)
-        usual = max(usual, len(images))
-        if len(images) == 1 and usual > 1:
+    total, usual, waiting = 0.0, 0, 0
+    loader = data_in.loader_of(data, plan.batch_size, shuffle=True, seed=plan.seed + epoch, balance=plan.balance)
+    steps = len(loader)
+    for step, batch in enumerate(crew.batches(loader), start=1):
+        images, *codes = data_in.triple(batch)
+        target, group = crew.whole(*codes)
+        data_in.check_targets(target.cpu(), plan.outputs, plan.classes)
+        usual = max(usual, len(target))
+        full = step % plan.accumulate == 0 or step == steps
+        if len(target) == 1 and usual > 1:
+            if waiting:
+                _average(model, crew)
+                _step(optimizer, schedule)
             bar.update()
             continue
         if plan.augment == "flip":
-            mirrored = torch.rand(len(images), generator=flips) < 0.5
+            (mirrored,) = crew.share(torch.rand(len(target), generator=flips) < 0.5)
             images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
-        images = images.to(plan.device, torch.float32, memory_format=torch.channels_last)
-        target, group = target.to(plan.device), group.to(plan.device)
-        logits = call(model, images, group)
-        loss = task(logits, target, group)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the loss became {value} in epoch {epoch + 1}, step {step}; a smaller lr "
-                f"(now {schedule.get_last_lr()[0]:.2g}), or checking the images for NaN, may help"
-            )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        total += value * len(images)
+        images = images.to(crew.device, torch.float32, memory_format=torch.channels_last)
+        target, group = target.to(crew.device), group.to(crew.device)
+        with fabric.no_backward_sync(model, enabled=not full):
+            (logits,) = crew.whole(call(model, images, *crew.share(group)))
+            with whole_batch():
+                loss = task(logits, target, group)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"the loss became {value} in epoch {epoch + 1}, step {step}; a smaller lr "
+                    f"(now {schedule.get_last_lr()[0]:.2g}), or checking the images for NaN, may help"
+                )
+            if not waiting:
+                optimizer.zero_grad(set_to_none=True)
+            fabric.backward(loss / min(plan.accumulate, steps - (step - 1) // plan.accumulate * plan.accumulate))
+        waiting += 1
+        if full:
+            _step(optimizer, schedule)
+            waiting = 0
+        total += value * len(target)
         count(confusion, target.cpu().numpy(), hard(logits.detach().float().cpu().numpy()))
         bar.set_postfix(loss=f"{value:.3f}", refresh=False)
         bar.update()
     return {"loss": total / max(int(confusion.sum()), 1), **_rates(confusion)}
+
+
+def _step(optimizer, schedule) -> None:
+    optimizer.step()
+    schedule.step()
+
+
+def _average(model: nn.Module, crew: Crew) -> None:
+    """The mean over processes of gradients that were gathered for a step that does not come."""
+    for parameter in model.parameters() if crew.size > 1 else ():
+        if parameter.grad is not None:
+            parameter.grad = crew.fabric.all_reduce(parameter.grad)
 
 
 def count(confusion: np.ndarray, y_true: np.ndarray, y_pred: np.ndarray) -> None:
@@ -374,8 +413,8 @@ def _rates(confusion: np.ndarray) -> dict:
         }
 
 
-def _scores(model: nn.Module, data, batch_size: int) -> dict:
-    found = predict(model, data, batch_size=max(batch_size, 256))
+def _scores(model: nn.Module, data, batch_size: int, crew: Crew) -> dict:
+    found = predict(model, data, batch_size=max(batch_size, 256), device=crew)
     confusion = np.zeros((max(found.logits.shape[1], 2),) * 2, dtype=np.int64)
     count(confusion, found.y_true, found.y_pred)
     loss = task_loss(torch.from_numpy(found.logits), torch.from_numpy(found.y_true)).item()
