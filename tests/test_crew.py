@@ -70,7 +70,8 @@ def looked(device):
 
 def trained(device, folder=None, **options):
     loss = losses.UnbiasedSquareLoss(PositiveRate())  # two processes' sums added up once more would change it
-    how = {"epochs": 2, "batch_size": 16, "augment": "flip", "fairness": loss, "validation": faces(33, 3), "progress": False}
+    how = {"epochs": 2, "batch_size": 16, "augment": "flip", "validation": faces(33, 3), "progress": False}
+    how |= {"fairness": loss, "strength": 20.0}  # so strong that its share of the gradient is seen
     model = train(faces(65, 2), network(), device=device, **how | options)
     return {"weights": model.state_dict(), "history": model.history.drop(columns="seconds").to_dict("list")}
 
@@ -241,6 +242,21 @@ def test_a_process_that_is_gone_is_said_and_nobody_waits(tmp_path):
     (code, said), (lost, _) = together("lost", tmp_path)
     assert lost == -signal.SIGKILL and code == 1
     assert "process 0 of 2 does not reach the others (1) any more; one of them has ended" in said
+
+
+def test_the_script_of_the_page_runs_on_two_processes(tmp_path):
+    page = (Path(helpers.__file__).parents[1] / "docs" / "several_processes.md").read_text(encoding="utf-8")
+    script = tmp_path / "script.py"
+    script.write_text(page.split("```python\n")[1].split("```")[0], encoding="utf-8")
+    command = [sys.executable, "-c", "from lightning_fabric.cli import _main; _main()", "run"]  # what the command `fabric` does
+    command += ["--accelerator", "cpu", "--devices", "2", "--strategy", "ddp"]
+    paths = os.pathsep.join(filter(None, [str(Path(helpers.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [*command, str(script)], capture_output=True, text=True, timeout=280, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": paths, "CANDOR_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("| equalized_odds |") == 1, "the first process prints the audit, and no other"
 
 
 def test_bad_input_is_named():
