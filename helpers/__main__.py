@@ -547,6 +547,43 @@ def leaderboard(
         typer.echo(f"Wrote {out}")
 
 
+@app.command()
+def benchmark(
+    plan: Annotated[Path, typer.Argument(help="YAML file: data, biases, model, methods, seeds (docs/experiments.md).")],
+    out: Annotated[Path, typer.Option(help="Folder of results; of an earlier run it is gone on with.")] = Path("experiments"),
+    jobs: Annotated[int, typer.Option(help="Processes; -1 for one a core.")] = -1,
+    backend: Annotated[str, typer.Option(help="loky (this machine), threading, dask or ray.")] = "loky",
+    address: Annotated[str | None, typer.Option(help="Of a Dask or Ray cluster. [one on this machine]")] = None,
+    confidence: Annotated[float, typer.Option(help="Of the intervals and the test of ranks.")] = 0.95,
+) -> None:
+    """Run mitigation methods on data sets, biases and seeds; write results.parquet, summary.md and figures.
+
+    Every result is kept as soon as it is there: a run that was interrupted, or killed, goes on where it was.
+    """
+    from helpers import experiments
+    from helpers.bias.settings import share
+    from helpers.plots import experiments as drawings
+    from helpers.plots import use
+    from helpers.plots.show import png
+
+    share(confidence, "confidence")
+    results = experiments.run(experiments.read_plan(plan), out, jobs=jobs, backend=backend, address=address)
+    text = experiments.to_markdown(results, confidence)
+    use()
+    figures = {"trade_off.png": drawings.trade_off(experiments.over_seeds(results, confidence=confidence))}
+    try:
+        figures["ranks.png"] = drawings.ranks(experiments.ranks(results, confidence=confidence))
+    except ValueError as error:
+        typer.echo(str(error))
+    for name, drawing in figures.items():
+        with whole(out / name) as part:
+            part.write_bytes(png(drawing))
+    with whole(out / "summary.md") as part:
+        part.write_text(text, encoding="utf-8")
+    typer.echo(text)
+    typer.echo(f"Wrote {out}")
+
+
 @app.command("app")
 def explorer(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on. [the first free one from 8866]")] = None,
