@@ -182,7 +182,7 @@ class _cluster:
             register_ray()
         self.config = joblib.parallel_config(backend=self.backend)
         self.config.__enter__()
-        return joblib.Parallel(n_jobs=self.jobs, return_as="list")
+        return joblib.Parallel(n_jobs=self.jobs, return_as="generator")
 
     def __exit__(self, *error):
         self.config.__exit__(*error)
