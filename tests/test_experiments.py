@@ -101,7 +101,7 @@ def test_what_is_there_is_not_done_again_and_a_new_method_is(given, undisturbed,
 def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_table(given, undisturbed, tmp_path):
     """Killed as soon as there is a network, a checkpoint, or another result; once more wherever it is by then."""
     plan = tmp_path / "plan.yaml"
-    plan.write_text(yaml.safe_dump(given), encoding="utf-8")
+    plan.write_text(yaml.safe_dump(given, sort_keys=False), encoding="utf-8")
     out = tmp_path / "out"
     command = [sys.executable, "-m", "helpers", "benchmark", str(plan), "--out", str(out), "--jobs", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -8,6 +8,7 @@ import contextlib
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -50,8 +51,14 @@ def served(command, log, ready, **options):
     """The process of a server, once it has written the words `ready` into the file `log`; it and its children are ended."""
     with open(log, "w", encoding="utf-8") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, **options)
+
+    def listens():
+        if process.poll() is not None:
+            pytest.fail(f"the server ended with {process.returncode}: {log.read_text(encoding='utf-8')[-1500:]}")
+        return ready in log.read_text(encoding="utf-8")
+
     try:
-        wait(lambda: ready in log.read_text(encoding="utf-8"), "the server listens")
+        wait(listens, "the server listens")
         yield process
     finally:
         left = [process, *children(process)]
@@ -61,6 +68,13 @@ def served(command, log, ready, **options):
         for child in left:
             with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
                 child.kill()
+
+
+def port():
+    """A port that is free: any one, since the first of a range is what another process's test takes at the same moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def children(process):

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from helpers.explorer.serve import free_port
+from tests.browser import chromium
 from tests.browser.chromium import By, Keys, asked_for, browser, children, elsewhere, served, wait
 from tests.explorer.small import small_model
 
@@ -30,7 +30,7 @@ def server(tmp_path_factory):
         patch.setenv("CANDOR_CACHE", str(root / "cache"))
         patch.setenv("OMP_NUM_THREADS", "1")
         small_model(root)
-        port = free_port("127.0.0.1", None)
+        port = chromium.port()
         command = [sys.executable, "-m", "helpers", "app", "--no-browser", "--port", str(port), "--data-root", str(root)]
         command += ["--model", "small.safetensors"]
         with served(command, root / "log.txt", "The explorer is at", cwd=REPOSITORY) as process:

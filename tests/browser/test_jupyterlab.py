@@ -17,7 +17,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from helpers.explorer.serve import free_port
+from tests.browser import chromium
 from tests.browser.chromium import By, Keys, asked_for, browser, elsewhere, served, wait
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -69,7 +69,7 @@ def lab(tmp_path_factory):
     paths = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, **own, "PYTHONPATH": paths, "PIP_NO_INDEX": "1"}
     environment.pop("MPLBACKEND", None)  # a student's kernel chooses it
-    port, token = free_port("127.0.0.1", None), secrets.token_hex()
+    port, token = chromium.port(), secrets.token_hex()
     command = [
         sys.executable, "-m", "jupyterlab", f"--notebook-dir={folder}", "--no-browser", "--ip=127.0.0.1", f"--port={port}",
         "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", "--allow-root",

@@ -71,6 +71,9 @@ def vgg(outputs):
     model = torchvision.models.vgg11(weights=None, num_classes=outputs, init_weights=False)
     for place, (intake, width) in {0: (25088, 64), 3: (64, 64), 6: (64, outputs)}.items():
         model.classifier[place] = nn.Linear(intake, width)
+    for part in model.features.modules():
+        if isinstance(part, nn.Conv2d):  # as torchvision does; with the default the last features tell no image from another
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
     return model
 
 
