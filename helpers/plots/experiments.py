@@ -12,7 +12,7 @@ from helpers.debiasing.result import VANILLA
 from helpers.plots.style import PALETTE, alt
 
 X, Y = "balanced_accuracy", "equalized_odds"
-MARKERS = "osD^vPX*<>hdp8"
+MARKERS = "oD^vPX*<>hdp8"  # the square is the network as it was
 
 
 def ranks(ranking, ax: Axes | None = None) -> Axes:
@@ -29,6 +29,7 @@ def ranks(ranking, ax: Axes | None = None) -> Axes:
     place = np.arange(len(rows))[::-1]
     reach = np.nan_to_num(np.stack([rows["rank"] - rows["low"], rows["high"] - rows["rank"]]))
     ax.errorbar(rows["rank"], place, xerr=reach, fmt="o", color=PALETTE[0], elinewidth=2, capsize=3)
+    ax.margins(y=0.1)
     ax.set_yticks(place, rows["method"])
     ax.set_xlabel("mean rank, 1 the best (bars: half the critical difference to each side)")
     by = "distance to accuracy 1 and gap 0" if ranking.by == "distance" else ranking.by.replace("_", " ")
