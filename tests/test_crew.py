@@ -28,6 +28,8 @@ from helpers.models import features, predict, train
 from helpers.models.synchronised import Synchronised, synchronised
 
 METHODS = ["LEACE", "DFR", "FINETUNE", "FAIRRET"]
+pytestmark = pytest.mark.timeout(600)  # two processes beside those that run the tests
+
 SHORT = {"FINETUNE": {"epochs": 1, "batch_size": 16}, "FAIRRET": {"epochs": 1, "batch_size": 16}, "DFR": {}}
 
 
@@ -136,7 +138,7 @@ def together(what, folder):
         for rank in range(2)
     ]  # fmt: skip
     try:
-        return [(each.communicate(timeout=200)[1], each.returncode)[::-1] for each in started]
+        return [(each.communicate(timeout=400)[1], each.returncode)[::-1] for each in started]
     finally:
         for each in started:
             each.kill()
@@ -252,7 +254,7 @@ def test_the_script_of_the_page_runs_on_two_processes(tmp_path):
     command += ["--accelerator", "cpu", "--devices", "2", "--strategy", "ddp"]
     paths = os.pathsep.join(filter(None, [str(Path(helpers.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
-        [*command, str(script)], capture_output=True, text=True, timeout=280, cwd=tmp_path,
+        [*command, str(script)], capture_output=True, text=True, timeout=500, cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": paths, "CANDOR_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

@@ -21,6 +21,8 @@ from helpers.plots import experiments as drawings
 ROOT = Path(helpers.__file__).parents[1]
 METHODS = ["LEACE", "DFR", "FINETUNE"]
 
+pytestmark = pytest.mark.timeout(900)  # runs that are begun again and again, each importing everything
+
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
@@ -115,7 +117,7 @@ def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_table(given, undist
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
     assert not (out / "results.parquet").exists()
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=250)
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     assert table(out) == table(undisturbed)
     assert "Mean rank over 2 problems" in done.stdout and (out / "summary.md").read_text("utf-8").startswith("# Experiments")
