@@ -187,6 +187,8 @@ def test_intervals_over_seeds_are_students():
     assert rows.loc["A", [accuracy, f"{accuracy}_low", f"{accuracy}_high"]].tolist() == pytest.approx([0.71, low, high])
     assert rows.loc["A", [f"{accuracy}_change", f"{accuracy}_change_low"]].tolist() == pytest.approx([0.1, 0.1])
     assert np.isnan(rows.loc["Vanilla", "balanced_accuracy_change"]) and rows.loc["A", "seeds"] == 3
+    page = experiments.to_markdown(made({"Vanilla": 0.6, "A": 0.7}, seeds=1))
+    assert "over 1 problems" in page and "nan" not in page
     one = experiments.over_seeds(made({"Vanilla": 0.6}, seeds=1))
     assert one["balanced_accuracy"].item() == 0.6 and np.isnan(one["balanced_accuracy_low"].item())
 

@@ -143,6 +143,7 @@ def debias(
 
     crew = crew_of(device)
     work = copy.deepcopy(model).to(crew.device).eval()
+    crew = replace(crew, device=layers.device_of(work))  # "cuda" is cuda:0 now, and what has no weights has not moved
     images, group, outputs = first_batch(work, dataloader, "dataloader")
     if num_of_classes is not None and num_of_classes != max(2, outputs):
         raise ValueError(f"num_of_classes: {num_of_classes} does not fit the model's {outputs} outputs")

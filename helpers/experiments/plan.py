@@ -1,4 +1,4 @@
-"""What is to be done: a YAML file read into problems and methods, each cell with the hash of all that it depends on."""
+"""What is to be done: a YAML file read into problems and methods, each cell with the hash of what is said of it."""
 
 from __future__ import annotations
 

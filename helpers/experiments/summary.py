@@ -152,12 +152,13 @@ def to_markdown(results: pd.DataFrame, confidence: float = 0.95) -> str:
         lines += [str(error), ""]
     else:
         shown = ranking.table.assign(rank=[f"{value:.2f}" for value in ranking.table["rank"]])[["method", "rank"]]
-        said = [
-            f"Mean rank over {ranking.problems} problems by distance to accuracy 1 and gap 0; two methods whose ranks differ by "
-            f"less than {ranking.critical_difference:.2f} are not told apart (Nemenyi, {confidence:.0%}).",
-            f"That all methods are alike has p = {ranking.p_value:.2g} (Friedman).",
-            *ranking.notes,
-        ]
+        said = [f"Mean rank over {ranking.problems} problems by distance to accuracy 1 and gap 0."]
+        if not math.isnan(ranking.critical_difference):
+            end = f"less than {ranking.critical_difference:.2f} are not told apart (Nemenyi, {confidence:.0%})."
+            said.append(f"Two methods whose ranks differ by {end}")
+        if not math.isnan(ranking.p_value):
+            said.append(f"That all methods are alike has p = {ranking.p_value:.2g} (Friedman).")
+        said += ranking.notes
         lines += ["## Ranks", "", *table(shown), "", *bullets(said), ""]
     summary = over_seeds(results, confidence=confidence)
     for (data, bias), block in summary.groupby(["data", "bias"], sort=False):
